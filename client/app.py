@@ -1,0 +1,34 @@
+"""Flower's side of a site: a thin shim without torch that hands each message on and the answer back."""
+
+from collections.abc import Callable
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from medgan_core.errors import MedGANError, RefusedError
+from medgan_core.messages import Request, Update
+from medgan_core.wire import refusal_to_records, request_from_records, update_to_records
+
+Answer = Callable[[Context, Request], Update]
+
+
+def make_client_app(answer: Answer) -> ClientApp:
+    """A ClientApp whose handlers all do the same: `answer(context, request)` knows the phases."""
+    app = ClientApp()
+
+    def handle(message: Message, context: Context) -> Message:
+        try:
+            content = update_to_records(answer(context, request_from_records(message.content)))
+        except MedGANError as error:
+            content = refusal_to_records(f"node {context.node_id}", reason_for_coordinator(error))
+        return Message(content, reply_to=message)
+
+    app.query()(handle)
+    app.train()(handle)
+    app.evaluate()(handle)
+    return app
+
+
+def reason_for_coordinator(error: MedGANError) -> str:
+    """What a coordinator may know of a site's no: nothing that depends on its data or its policy."""
+    return "not approved" if isinstance(error, RefusedError) else f"failed: {type(error).__name__}"

@@ -1,0 +1,214 @@
+"""What a site does in one round: pure functions of task, plan, data, incoming state and randomness.
+
+No federation framework, no ledger and no disk: `client.site` charges before it calls `local_round`, and the
+simulation calls the same. Public: the request, the plan, the study. Private: the site's data.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import nn, optim
+
+from medgan_core.config import Study
+from medgan_core.data.sampling import PatientImages
+from medgan_core.data.source import Site
+from medgan_core.data.transforms import augmentation
+from medgan_core.evaluate.histogram import score_histogram
+from medgan_core.evaluate.utility import class_scores, make_classifier
+from medgan_core.gan.steps import Anchor, Rhythm, balanced_labels, generator_step
+from medgan_core.gan.task import GanTask
+from medgan_core.messages import Array, Arrays, Groups, Phase, Request
+from medgan_core.privacy.embedding import Embedding, Features, patient_sum
+from medgan_core.privacy.engine import PrivateOptimizer
+from medgan_core.privacy.noise import SecretRandom
+from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.seeds import Seeds
+from medgan_core.tensors import initial_discriminator, load, seeded, weights_of
+
+_LISTEN_EVERY = 10
+
+
+@dataclass(frozen=True, eq=False)
+class RoundResult:
+    """What leaves a site (`groups`, `metrics`) and what stays there, sealed with it (`local`)."""
+
+    groups: Groups
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    local: Groups = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """All that a round is a function of, but for what the site kept."""
+
+    study: Study
+    task: GanTask
+    plan: PrivacyPlan
+    site: Site
+    request: Request
+    seeds: Seeds
+    random: SecretRandom
+
+
+def local_round(
+    study: Study,
+    task: GanTask,
+    plan: PrivacyPlan,
+    site: Site,
+    request: Request,
+    local: Groups,
+    seeds: Seeds,
+    random: SecretRandom,
+) -> RoundResult:
+    """One round of a site. `local` is what its latest training round kept; `random` is secret."""
+    asked = _Asked(study, task, plan, site, request, seeds, random)
+    if request.phase is Phase.ONE_SHOT:
+        return _one_shot(asked)
+    if request.phase is Phase.EVALUATE:
+        return _evaluate(asked)
+    return _train(asked, local)
+
+
+def _one_shot(asked: _Asked) -> RoundResult:
+    """Release the noisy embedding sum of the training patients."""
+    data, task, one_shot = asked.site.training, asked.task, asked.study.one_shot
+    features = Features.of(one_shot, task.image_shape, asked.seeds)
+    with torch.no_grad():
+        embedded = torch.cat([features(part) for part in data.images.split(512)])
+    total = patient_sum(embedded, data.labels, data.owner, len(task.classes), one_shot.count_weight)
+    noisy = _noised(total, asked.plan.one_shot_noise_multiplier, asked.random)
+    return RoundResult({"statistics": {"embedding": noisy}})
+
+
+def _evaluate(asked: _Asked) -> RoundResult:
+    """Release the noisy score histogram of the held-out patients under the classifier that came along."""
+    data, task = asked.site.held_out, asked.task
+    classifier = seeded(lambda: make_classifier(task.image_shape[0], len(task.classes)), 0).eval()
+    load(classifier, asked.request.groups["classifier"])
+    histogram = score_histogram(class_scores(classifier, data.images), data.labels, data.owner)
+    noisy = _noised(histogram, asked.plan.evaluation_noise_multiplier, asked.random)
+    return RoundResult({"statistics": {"histogram": noisy}})
+
+
+def _train(asked: _Asked, local: Groups) -> RoundResult:
+    """The plan's discriminator steps on sampled patients, with generator steps between them."""
+    study, task = asked.study, asked.task
+    generator = task.make_generator()
+    load(generator, asked.request.groups["generator"])
+    discriminator = initial_discriminator(task, asked.seeds)
+    if known := local.get("discriminator") or asked.request.groups.get("discriminator"):
+        load(discriminator, known)
+    optimizer = asked.plan.optimizer(discriminator, partial(_rule, study), asked.random)
+    if "momentum" in local:
+        _put_momentum(optimizer, local["momentum"])
+    metrics = _adversarial_steps(asked, generator, optimizer)
+    optimizer.close()
+    groups = {"generator": weights_of(generator)}
+    if study.share == "both":
+        return RoundResult(groups | {"discriminator": weights_of(discriminator)}, metrics)
+    kept = {"discriminator": weights_of(discriminator), "momentum": _take_momentum(optimizer)}
+    return RoundResult(groups, metrics, kept)
+
+
+def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOptimizer) -> dict[str, float]:
+    """Train both networks in place; returns the metrics that may leave: they come from fakes alone."""
+    task, plan, training = asked.task, asked.plan, asked.study.training
+    public = asked.seeds.child(asked.site.name, asked.request.round).generator()
+    steps = optim.Adam(generator.parameters(), training.generator_learning_rate, betas=(0.5, 0.999))
+    rhythm = Rhythm(training.generator_every, training.adaptive)
+    labels = balanced_labels(training.batch, len(task.classes))
+    sample, anchor = _patient_sampler(asked), _anchor(asked)
+    losses: list[float] = []
+    rejected: list[float] = []
+    for step in range(1, plan.steps + 1):
+        with torch.no_grad():
+            fakes = task.sample(generator, labels, public)
+        optimizer.step(task.real_loss, *sample(), partial(_fake_loss, task, fakes, labels))
+        if step % _LISTEN_EVERY == 0 or step == plan.steps:
+            with torch.no_grad():
+                rejected.append(float(task.rejects(optimizer.network, fakes, labels).float().mean()))
+            rhythm.hear(rejected[-1])
+        if rhythm.due(step) or (step == plan.steps and not losses):
+            loss = generator_step(
+                task,
+                generator,
+                optimizer.network,
+                steps,
+                labels,
+                public,
+                anchor=anchor,
+                anchor_weight=training.anchor_weight,
+            )
+            losses.append(loss)
+    return {
+        "generator_loss": losses[-1],
+        "discriminator_accuracy_on_fakes": sum(rejected) / len(rejected),
+        "discriminator_steps": float(plan.steps),
+    }
+
+
+def _patient_sampler(asked: _Asked) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Images, labels and owners of a fresh Poisson sample at each call, augmented where the study asks.
+
+    Coins and augmentation are secret: were the augmentation's stream public, a patient's presence would shift
+    the views of all others, and one patient would change more than one clipped gradient.
+    """
+    patients, count = PatientImages(asked.site.training), len(asked.site.training)
+    augment = augmentation(asked.study.data)
+    views = torch.Generator()
+    if augment is not None:
+        views.manual_seed(int(asked.random.uniform(1) * 2**53))
+
+    def sample() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        images, labels, owner = patients.sample(asked.random.uniform(count), asked.plan.sampling_rate)
+        if augment is not None and len(images):
+            images = augment(images, views)
+        return images, labels, owner
+
+    return sample
+
+
+def _fake_loss(task: GanTask, fakes: torch.Tensor, labels: torch.Tensor, network: nn.Module) -> torch.Tensor:
+    return task.fake_loss(network, fakes, labels).mean()
+
+
+def _anchor(asked: _Asked) -> Anchor | None:
+    one_shot = asked.study.one_shot
+    if asked.study.training.anchor_weight == 0:
+        return None
+    features = Features.of(one_shot, asked.task.image_shape, asked.seeds)
+    statistics = asked.request.groups["statistics"]
+    embedding = Embedding.read(torch.tensor(statistics["embedding"]), one_shot.count_weight)
+    return lambda fakes, labels: embedding.mismatch(features(fakes), labels)
+
+
+def _rule(study: Study, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """The discriminator's rule: SGD with momentum moves under privacy noise, Adam does not."""
+    asked = study.training
+    if asked.discriminator_optimizer == "sgd":
+        return optim.SGD(parameters, asked.discriminator_learning_rate, momentum=0.9)
+    return optim.Adam(parameters, asked.discriminator_learning_rate, betas=(0.5, 0.999))
+
+
+def _noised(total: torch.Tensor, noise_multiplier: float, random: SecretRandom) -> Array:
+    """A sum of sensitivity 1 with Gaussian noise, float64."""
+    noise = random.normal(total.numel()).view_as(total) * noise_multiplier
+    noisy: Array = (total.double() + noise).numpy()
+    return noisy
+
+
+def _take_momentum(optimizer: PrivateOptimizer) -> dict[str, Array]:
+    flat: dict[str, Array] = {}
+    for index, state in optimizer.rule.state_dict()["state"].items():
+        flat |= {f"{index}.{k}": torch.as_tensor(v).numpy().copy() for k, v in state.items() if v is not None}
+    return flat
+
+
+def _put_momentum(optimizer: PrivateOptimizer, momentum: Arrays) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, array in momentum.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = torch.tensor(array)
+    optimizer.rule.load_state_dict(optimizer.rule.state_dict() | {"state": state})

@@ -1,0 +1,295 @@
+"""What a run is: one frozen, validated value, read from TOML and written back to it.
+
+Every key is declared here once, with its range. `load_study` reads a file, applies `key=value` overrides
+and refuses what it does not know; `flatten` and `unflatten` are the codec to Flower's dotted keys.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medgan_core.errors import ConfigError, InputError
+
+IMAGE_SIZES = (28, 32, 64, 128)
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positively = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Positives = Annotated[tuple[Positively, ...], Field(strict=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=False)
+
+
+class DataConfig(_Section):
+    """Where the images are and how they are read.
+
+    `path`, `patients` and `labels` are looked for beside the study's data root, or are absolute. `patients`
+    and `labels` name a CSV, or `CSV:column`. `classes` are the names of the labels 0, 1, … in their order.
+    """
+
+    kind: Literal["idx", "npz", "folder", "dicom"]
+    path: str
+    patients: str = ""
+    labels: str = ""
+    classes: Names = ()
+    image_size: Literal[28, 32, 64, 128] = 28
+    channels: Literal[1, 3] = 1
+    modality: str = "OT"
+    split: Literal["hash", "official"] = "hash"
+    flip: bool = False
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    crop_pixels: Annotated[int, Field(ge=0, le=32)] = 0
+
+
+class SitesConfig(_Section):
+    """The hospitals of a simulation and the public facts they declare.
+
+    `nominal_patients` is what a site declares as its size: a round public figure, never the private count.
+    `weights` are the public weights of the average, equal when empty. `epsilon_cap` is the sites' own cap.
+    """
+
+    count: Annotated[int, Field(ge=1, le=10_000)] = 3
+    assign: Literal["dirichlet", "manifest"] = "dirichlet"
+    alpha: Positively = 1.0
+    size_skew: Annotated[float, Field(ge=0, le=5)] = 0.3
+    nominal_patients: Positive = 500
+    weights: Positives = ()
+    quorum: Annotated[int, Field(ge=0)] = 0
+    epsilon_cap: Annotated[float, Field(gt=0)] = 20.0
+
+
+class PrivacyConfig(_Section):
+    """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε."""
+
+    mode: Literal["dp", "off"] = "dp"
+    epsilon: Positively = 10.0
+    delta: Annotated[float, Field(gt=0, lt=0.1)] = 1e-5
+    noise_multiplier: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
+    one_shot_noise_multiplier: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
+    one_shot_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    sampling_rate: Fraction = 0.05
+    nominal_batch: Positively | None = None
+    clip_norm: Positively = 1.0
+    max_images_per_patient: Positive = 4
+    max_sites_per_patient: Positive = 1
+
+
+class OneShotConfig(_Section):
+    """The one private query before the first round, and how the generator is trained to match it."""
+
+    frequencies: Annotated[int, Field(ge=8, le=100_000)] = 1000
+    bandwidths: Annotated[Positives, Field(min_length=1)] = (0.03,)
+    gabor_bandwidths: Positives = (0.2,)
+    count_weight: Positively = 0.2
+    iterations: Annotated[int, Field(ge=0)] = 400
+    batch: Annotated[int, Field(ge=2)] = 128
+    learning_rate: Positively = 5e-3
+
+
+class TrainingConfig(_Section):
+    """The adversarial rounds. `discriminator_steps` are those of one round at one site.
+
+    `generator_every` discriminator steps make one generator step; `adaptive` lets the ratio climb a ladder
+    by the discriminator's accuracy on fakes alone. `anchor_weight` is how much the released embedding counts
+    beside the discriminator. The defaults are those of a private run: a small discriminator under SGD with
+    momentum, held close to the embedding. `WITHOUT_PRIVACY` replaces some of them where privacy is off.
+    """
+
+    loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
+    latent_size: Annotated[int, Field(ge=1, le=1024)] = 64
+    generator_width: Annotated[int, Field(ge=4, le=512)] = 24
+    generator_learning_rate: Positively = 2e-4
+    generator_every: Positive = 1
+    adaptive: bool = False
+    discriminator_width: Annotated[int, Field(ge=4, le=512)] = 16
+    discriminator_steps: Positive = 100
+    discriminator_optimizer: Literal["sgd", "adam"] = "sgd"
+    discriminator_learning_rate: Positively = 0.01
+    batch: Annotated[int, Field(ge=2)] = 64
+    anchor_weight: Annotated[float, Field(ge=0)] = 5.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+WITHOUT_PRIVACY: dict[str, Any] = {
+    "discriminator_width": 32,
+    "discriminator_optimizer": "adam",
+    "discriminator_learning_rate": 1e-3,
+    "generator_learning_rate": 5e-4,
+    "anchor_weight": 0.3,
+}
+
+
+class EvaluationConfig(_Section):
+    """The judging of the released generator at the sites, on patients held out of training."""
+
+    epsilon: Positively | None = None
+    synthetic_images: Annotated[int, Field(ge=16)] = 2000
+    reports: bool = True
+
+
+class PhantomsConfig(_Section):
+    """Chest-like phantoms written as DICOM before the run. `patients` is the mean number of a site."""
+
+    patients: Positive = 160
+    max_images: Annotated[int, Field(ge=1, le=16)] = 3
+    pixels: Annotated[int, Field(ge=32, le=1024)] = 64
+
+
+class Study(_Section):
+    """A study: all that a run is, its data root and its secrets excepted."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    task: Literal["synthesis"] = "synthesis"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rounds: Annotated[int, Field(ge=0, le=100_000)] = 3
+    share: Literal["both", "generator"] = "both"
+    data: DataConfig
+    sites: SitesConfig = SitesConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    one_shot: OneShotConfig = OneShotConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    phantoms: PhantomsConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_mode(cls, body: Any) -> Any:
+        if not isinstance(body, Mapping):
+            return body
+        privacy, training = body.get("privacy"), body.get("training", {})
+        off = isinstance(privacy, Mapping) and privacy.get("mode") == "off"
+        if not off or not isinstance(training, Mapping):
+            return body
+        return {**body, "training": {**WITHOUT_PRIVACY, **training}}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        sites, classes = self.sites, self.data.classes
+        if sites.weights and len(sites.weights) != sites.count:
+            raise ConfigError("sites.weights", sites.weights, f"{sites.count} values, one for each site")
+        if sites.quorum > sites.count:
+            raise ConfigError("sites.quorum", sites.quorum, f"at most sites.count, which is {sites.count}")
+        if len(set(classes)) != len(classes):
+            raise ConfigError("data.classes", classes, "every class once")
+        return self
+
+    @property
+    def private(self) -> bool:
+        """Whether the run protects its patients at all."""
+        return self.privacy.mode == "dp"
+
+    @property
+    def nominal_batch(self) -> float:
+        """The public divisor of every noisy gradient sum: declared, or q times the nominal size."""
+        return self.privacy.nominal_batch or self.privacy.sampling_rate * self.sites.nominal_patients
+
+    @property
+    def quorum(self) -> int:
+        """How many sites must answer acceptably in each round: all unless the study says otherwise."""
+        return self.sites.quorum or self.sites.count
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The public weight of each site in the average; they sum to 1."""
+        raw = self.sites.weights or (1.0,) * self.sites.count
+        return tuple(weight / sum(raw) for weight in raw)
+
+    def to_toml(self) -> str:
+        """The resolved study, every default written out; `parse_study` reads it back."""
+        return tomli_w.dumps(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain nested dict without the keys that are unset."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file and apply `key=value` overrides (dotted keys; a TOML value, else a string).
+
+    Raises InputError for a file that is missing or no TOML, ConfigError for a value that a study may not
+    have.
+    """
+    try:
+        body = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"study {path.name}: {error.strerror}; give a path or the name of a study"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"study {path.name} is not TOML: {error}") from error
+    flat = flatten(body)
+    for override in overrides:
+        key, value = _parse_override(override)
+        flat = {k: v for k, v in flat.items() if not k.startswith(f"{key}.")} | {key: value}
+    return parse_study(unflatten(flat))
+
+
+def parse_study(body: Mapping[str, Any]) -> Study:
+    """Validate a nested mapping. Raises ConfigError with name, value and what is expected."""
+    try:
+        return Study.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "study"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(name, first["input"], f"no such key; {_known_keys(first['loc'])}") from None
+        if first["type"] == "missing":
+            raise ConfigError(name, None, "a value; the study does not set it") from None
+        if first["type"] == "model_type":
+            raise ConfigError(name, first["input"], f"a table; {_known_keys((*first['loc'], ''))}") from None
+        raise ConfigError(name, first["input"], first["msg"].removeprefix("Input should be ")) from None
+
+
+def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in body.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys to nested tables; the inverse of `flatten`."""
+    body: dict[str, Any] = {}
+    for name, value in flat.items():
+        *tables, key = name.split(".")
+        table = body
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(name, value, f"no value and table at once: {part} has a value already")
+        if key in table:
+            raise ConfigError(name, value, f"no value and table at once: {key} is a table already")
+        table[key] = value
+    return body
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError("--set", override, "key=value, such as privacy.epsilon=4")
+    try:
+        body = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text
+    return key.strip(), body["value"] if len(body) == 1 else text
+
+
+def _known_keys(place: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = Study
+    for table in place[:-1]:
+        annotation = model.model_fields[str(table)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return "known are " + ", ".join(sorted(model.model_fields))

@@ -1,0 +1,81 @@
+"""What the person of a site sees of a generator: usefulness, likeness and copying, on the site's real images.
+
+All of it is private to the site: it is computed from real patients without noise. It may leave only where the
+site's person has declared the data public (`Card.public`); what may leave otherwise is in `histogram.py`.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medgan_core.data.source import SiteData
+from medgan_core.evaluate.fidelity import Fidelity, fidelity
+from medgan_core.evaluate.memorize import Memorization, memorization
+from medgan_core.evaluate.utility import Scores, class_scores, score, train_classifier
+from medgan_core.messages import float_to_json
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """Figures of one generator at one site. Both `Scores` are on the real images of held-out patients."""
+
+    train_on_real: Scores
+    train_on_synthetic: Scores
+    fidelity: Fidelity
+    memorization: Memorization
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of dicts for JSON; nan and infinity as the strings "nan" and "inf", which `float` reads."""
+        return {
+            name: {figure: float_to_json(value) for figure, value in figures.items()}
+            for name, figures in asdict(self).items()
+        }
+
+
+def site_report(
+    training: SiteData,
+    held_out: SiteData,
+    synthetic_images: Tensor,
+    synthetic_labels: Tensor,
+    *,
+    seed: int,
+) -> SiteReport:
+    """Judge synthetic images [s, c, h, w] in [-1, 1] with labels [s] beside a site's real ones.
+
+    Fidelity compares with the training patients, which are more; copying them is for `memorization` to see.
+    Where there are too few images for a figure it is nan. Synthetic images of which any value is not finite
+    have no figures. The same arguments and `seed` give the same report.
+    """
+    if not synthetic_images.isfinite().all():
+        synthetic_images, synthetic_labels = synthetic_images[:0], synthetic_labels[:0]
+    generator = torch.Generator().manual_seed(seed)
+    return SiteReport(
+        trained_scores(training.images, training.labels, held_out, seed=seed),
+        trained_scores(synthetic_images, synthetic_labels, held_out, seed=seed),
+        fidelity(
+            training.images,
+            training.owner,
+            training.labels,
+            synthetic_images,
+            synthetic_labels,
+            generator=generator,
+        ),
+        memorization(
+            training.images,
+            training.owner,
+            held_out.images,
+            held_out.owner,
+            synthetic_images,
+            generator=generator,
+        ),
+    )
+
+
+def trained_scores(images: Tensor, labels: Tensor, held_out: SiteData, *, seed: int) -> Scores:
+    """Train the classifier on these images, score it on real held-out ones; nan if either has none."""
+    if len(images) == 0 or len(held_out.images) == 0:
+        return Scores()
+    classifier = train_classifier(images, labels, len(held_out.card.classes), seed=seed)
+    return score(class_scores(classifier, held_out.images), held_out.labels)

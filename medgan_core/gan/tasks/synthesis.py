@@ -1,0 +1,46 @@
+"""Label-conditional synthesis: a generator draws images of a class from noise.
+
+Private networks: the discriminator alone. Its fakes are drawn from latent noise and public labels by weights
+that are private already, so they cost nothing; only the real term touches patients.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from medgan_core.config import TrainingConfig
+from medgan_core.gan.losses import LOSSES
+from medgan_core.gan.networks import Discriminator, Generator
+from medgan_core.gan.task import GanTask
+
+
+def synthesis(
+    training: TrainingConfig, image_shape: tuple[int, int, int], classes: tuple[str, ...]
+) -> GanTask:
+    """The conditional DCGAN family of a study; images are square."""
+    channels, size, _ = image_shape
+    loss, latent_size = LOSSES[training.loss], training.latent_size
+
+    def make_generator() -> nn.Module:
+        made = Generator(len(classes), channels, size, latent_size, training.generator_width)
+        # A quarter faster on a CPU in this memory format, with the same images; torch's types do not know it.
+        return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def sample(generator: nn.Module, labels: Tensor, random: torch.Generator) -> Tensor:
+        latent = torch.randn(len(labels), latent_size, generator=random)
+        images: Tensor = generator(latent, labels)
+        return images
+
+    return GanTask(
+        name="synthesis",
+        image_shape=image_shape,
+        classes=classes,
+        private_networks=frozenset({"discriminator"}),
+        make_generator=make_generator,
+        make_discriminator=lambda: Discriminator(len(classes), channels, size, training.discriminator_width),
+        real_loss=lambda network, images, labels: loss.real(network(images, labels)),
+        fake_loss=lambda network, fakes, labels: loss.fake(network(fakes, labels)),
+        generator_loss=lambda network, fakes, labels: loss.generator(network(fakes, labels)),
+        rejects=lambda network, fakes, labels: network(fakes, labels) < loss.boundary,
+        sample=sample,
+        latent_size=latent_size,
+    )

@@ -1,0 +1,114 @@
+"""The one-shot private query: one noisy mean embedding per class, released once by each site.
+
+Harder, Adamczewski, Park 2021, "DP-MERF", https://arxiv.org/abs/2002.11603: random Fourier features (Rahimi
+and Recht 2007), here by patient, of the pixels and of Gabor magnitudes, with noisy counts in the same vector.
+A generator that matches the released embedding costs no further privacy.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medgan_core.config import OneShotConfig
+from medgan_core.privacy.gabor import gabor_magnitudes
+from medgan_core.seeds import Seeds
+
+_LARGEST_SIDE = 32
+_SMALLEST_COUNT = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """φ: images [n, c, h, w] in [-1, 1] to [n, d] of Euclidean norm 1, fixed and independent of any data.
+
+    One block of cosines and sines for each bandwidth, of the pixels (`frequencies`) and of Gabor magnitudes
+    (`gabor_frequencies`); a bandwidth is the variance of the kernel per pixel or per magnitude, of images in
+    [0, 1]. Images of more than 32 pixels a side are averaged down first.
+    """
+
+    frequencies: tuple[Tensor, ...]
+    gabor_frequencies: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, asked: OneShotConfig, image_shape: tuple[int, int, int], seeds: Seeds) -> "Features":
+        """The features of a study: the same at every site, from its public seed."""
+        channels, side, _ = image_shape
+        side = min(side, _LARGEST_SIDE)
+        random = seeds.child("features").generator()
+
+        def blocks(size: int, bandwidths: tuple[float, ...]) -> tuple[Tensor, ...]:
+            return tuple(
+                torch.randn(size, asked.frequencies, generator=random) / math.sqrt(bandwidth * size)
+                for bandwidth in bandwidths
+            )
+
+        magnitudes = gabor_magnitudes(torch.zeros(1, 1, side, side)).shape[1]
+        return cls(blocks(channels * side**2, asked.bandwidths), blocks(magnitudes, asked.gabor_bandwidths))
+
+    @property
+    def size(self) -> int:
+        """d, the number of features."""
+        return sum(2 * block.shape[1] for block in self.frequencies + self.gabor_frequencies)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """φ of each image, [n, d]; gradients flow."""
+        if images.shape[-1] > _LARGEST_SIDE:
+            images = functional.adaptive_avg_pool2d(images, _LARGEST_SIDE)
+        images = (images + 1) / 2
+        pixels = images.flatten(1)
+        angles = [pixels @ block for block in self.frequencies]
+        if self.gabor_frequencies:
+            magnitudes = gabor_magnitudes(images)
+            angles += [magnitudes @ block for block in self.gabor_frequencies]
+        joined = torch.cat(angles, dim=1)
+        return torch.cat([joined.cos(), joined.sin()], dim=1) / math.sqrt(joined.shape[1])
+
+
+def patient_sum(features: Tensor, labels: Tensor, owner: Tensor, classes: int, count_weight: float) -> Tensor:
+    """Σ over patients of the mean over their images of [φ(x), c] ⊗ onehot(y) / √(1 + c²): [classes, d + 1].
+
+    `features` [n, d] are brought to a norm of at most 1 image by image, and images with a value that is not
+    finite count as absent, so one patient changes the sum by at most 1.
+    """
+    finite = torch.isfinite(features).all(dim=1)
+    features, labels, owner = features[finite].double(), labels[finite], owner[finite]
+    features = features / features.norm(dim=1, keepdim=True).clamp_min(1.0)
+    joined = torch.cat([features, torch.full((len(features), 1), count_weight, dtype=torch.float64)], dim=1)
+    images = owner.bincount().clamp_min(1).double()
+    weighted = joined / (images[owner][:, None] * math.sqrt(1 + count_weight**2))
+    return torch.zeros(classes, joined.shape[1], dtype=torch.float64).index_add_(0, labels, weighted)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What the noisy sums say: `mean` [classes, d], the embedding of each class, and `counts` [classes]."""
+
+    mean: Tensor
+    counts: Tensor
+
+    @classmethod
+    def read(cls, noisy_sum: Tensor, count_weight: float) -> "Embedding":
+        """Divide noisy sums by noisy counts, which a public constant bounds from below."""
+        scaled = noisy_sum.double() * math.sqrt(1 + count_weight**2)
+        counts = (scaled[:, -1] / count_weight).clamp_min(_SMALLEST_COUNT)
+        return cls((scaled[:, :-1] / counts[:, None]).float(), counts.float())
+
+    def mismatch(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Squared maximum mean discrepancy of fakes to the embedding, mean over classes, up to a constant.
+
+        Unbiased in the fakes (Gretton et al. 2012, JMLR 13, eq. 3): the biased estimator rewards mode
+        collapse. `features` [n, d] of the fakes, `labels` [n]; classes with fewer than two fakes are left
+        out, and where no other is there the mismatch is 0.
+        """
+        hot = functional.one_hot(labels, len(self.mean)).to(features.dtype)
+        count = hot.sum(0)
+        used = count >= 2
+        total = (hot.T @ features)[used]
+        squares = (hot.T @ features.square().sum(1))[used]
+        number = count[used]
+        itself = (total.square().sum(1) - squares) / (number * (number - 1))
+        towards = (total * self.mean[used]).sum(1) / number
+        return (itself - 2 * towards).sum() / max(len(number), 1)

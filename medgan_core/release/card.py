@@ -1,0 +1,172 @@
+"""The card of a release: what a hospital's board reads before it lets synthetic images out.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting", https://arxiv.org/abs/1810.03993, and the
+questions of NIST SP 800-226 on differential privacy. `card.json` is the value, `card.md` the same in words.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from medgan_core.config import Study
+from medgan_core.data.source import Card
+from medgan_core.errors import InputError
+from medgan_core.messages import Receipt, float_to_json
+from medgan_core.privacy.accounting import ACCOUNTANT
+from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.record import environment
+from medgan_core.release.spending import Figure, SiteSpending, release_epsilon, spending
+
+NOT_PRIVATE: Literal["NOT PRIVATE"] = "NOT PRIVATE"
+TRUST_MODEL = (
+    "Noise is added locally: every site adds the full noise to what it sends, so the guarantee holds against "
+    "the coordinator, the other sites and everybody who gets the release. There is no secure sum."
+)
+NO_TRUST = "No noise was added: whoever sees the release, or what a site sent, may learn about its patients."
+INTENDED_USE = (
+    "Research, teaching, and the development and testing of software where real images may not be shared.",
+    "Training of models that are validated on real images before anybody relies on them.",
+)
+FORBIDDEN_USE = (
+    "Diagnosis, treatment or any decision about a person.",
+    "Attempts to re-identify patients, or to find out who was in the data or which hospital took part.",
+    "Presenting the images as real ones; they are to be marked as synthetic wherever they are shown.",
+)
+NOT_PROTECTED = (
+    "Which hospitals took part, that they hold such images, and when they answered (timing).",
+    "What is declared in public: classes, image shape, modality, nominal sizes and sampling rate.",
+    "Facts about groups of patients, which the generator is there to learn.",
+    "Resemblance: a synthetic image may look like a real one; how much any single patient can matter to "
+    "it is what epsilon bounds.",
+)
+
+
+class DataFacts(BaseModel):
+    """Whose data: the public facts of the set, as a person declared them. `image_shape` is (c, h, w)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    modality: str
+    source: str
+    licence: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    public: bool
+
+
+class ReleaseCard(BaseModel):
+    """All that a person must know of a release.
+
+    `epsilon` at `delta` is that of the release: the largest of its sites, composed over the
+    `plan.max_sites_per_patient` sites that a patient may be at. `proportions` [classes] are the noisy shares
+    of the classes, empty where unknown. `metrics` are plain JSON with figures that were allowed to leave.
+    `created` is UTC, ISO 8601; `generator_sha256` is of the file generator.safetensors.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    content: Literal["generator of synthetic images"] = "generator of synthetic images"
+    privacy: Literal["dp", "NOT PRIVATE"]
+    study: str
+    run: str
+    task: str
+    unit: Literal["patient", "image"]
+    neighbours: str
+    epsilon: Figure
+    delta: float
+    accountant: str
+    trust_model: str
+    sites: tuple[SiteSpending, ...]
+    plan: PrivacyPlan
+    data: DataFacts
+    proportions: tuple[float, ...]
+    metrics: dict[str, Any]
+    intended_use: tuple[str, ...]
+    forbidden_use: tuple[str, ...]
+    not_protected: tuple[str, ...]
+    environment: dict[str, Any]
+    generator_sha256: str
+    created: str
+
+    @classmethod
+    def of(
+        cls,
+        study: Study,
+        card: Card,
+        plan: PrivacyPlan,
+        receipts: Sequence[Receipt],
+        proportions: Sequence[float],
+        metrics: Mapping[str, Any],
+        generator_sha256: str,
+    ) -> "ReleaseCard":
+        """The card of a run, with ε computed from its receipts. Receipts are taken to be checked."""
+        private = plan.private and not any(receipt.event.infinite for receipt in receipts)
+        return cls(
+            privacy="dp" if private else NOT_PRIVATE,
+            study=study.name,
+            run=receipts[0].run,
+            task=study.task,
+            unit=card.unit,
+            neighbours=plan.neighbours,
+            epsilon=release_epsilon(receipts, plan),
+            delta=plan.delta,
+            accountant=ACCOUNTANT,
+            trust_model=TRUST_MODEL if private else NO_TRUST,
+            sites=spending(receipts, plan),
+            plan=plan,
+            data=DataFacts(**{name: getattr(card, name) for name in DataFacts.model_fields}),
+            proportions=_normalised(proportions, len(card.classes)),
+            metrics=plain(metrics),
+            intended_use=INTENDED_USE,
+            forbidden_use=FORBIDDEN_USE,
+            not_protected=NOT_PROTECTED,
+            environment=environment(),
+            generator_sha256=generator_sha256,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether the release protects its patients at all."""
+        return self.privacy == "dp"
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for JSON, infinity as "inf"; `ReleaseCard.model_validate` reads it back."""
+        return self.model_dump(mode="json")
+
+    def to_markdown(self) -> str:
+        """The card in words and tables; the first line says NOT PRIVATE where that is so."""
+        from medgan_core.release.card_text import markdown
+
+        return markdown(self)
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON of nested metrics: NumPy's and torch's scalars unpacked, nan and infinity as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, str) or value is None:
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [plain(entry) for entry in value]
+    return float_to_json(value) if isinstance(value, float) else value
+
+
+def _normalised(proportions: Sequence[float], classes: int) -> tuple[float, ...]:
+    """Shares that sum to 1, or none."""
+    shares = tuple(float(share) for share in proportions)
+    if not shares:
+        return ()
+    total = sum(shares)
+    if len(shares) != classes or min(shares) < 0 or not (math.isfinite(total) and total > 0):
+        raise InputError(
+            f"proportions {list(shares)}: expected {classes} finite shares ≥ 0 with a positive sum"
+        )
+    return tuple(share / total for share in shares)

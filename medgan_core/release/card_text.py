@@ -1,0 +1,161 @@
+"""The words of a card: Markdown that also reads well as plain text."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medgan_core.release.card import ReleaseCard
+
+_BANNER = (
+    "> **NOT PRIVATE** – this generator was trained without differential privacy. "
+    "It may reproduce images of real patients. Do not let it out."
+)
+
+
+def markdown(card: "ReleaseCard") -> str:
+    """The whole card, as card.md holds it."""
+    parts = [
+        *([] if card.private else [_BANNER]),
+        f"# Generator of synthetic images: {_cell(card.study)}",
+        _summary(card),
+        "## Whose data\n\n" + _data(card),
+        "## What is promised\n\n" + _promise(card),
+        "## What each site spent\n\n" + _spent(card),
+        "## How the noise was made\n\n" + _mechanism(card),
+        "## How good it is\n\n" + _metrics(card),
+        "## Intended use\n\n" + _bullets(card.intended_use),
+        "## Forbidden use\n\n" + _bullets(card.forbidden_use),
+        "## What is not protected\n\n" + _bullets(card.not_protected),
+        "## Where it comes from\n\n" + _provenance(card),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(card: "ReleaseCard") -> str:
+    unit = f"unit: {_unit(card)}"
+    if not card.private:
+        return f"{card.privacy}: ε = ∞; {unit}."
+    return f"Differentially private: ε = {_figure(card.epsilon)} at δ = {card.delta:g}; {unit}."
+
+
+def _unit(card: "ReleaseCard") -> str:
+    if card.unit == "image":
+        return "image – protects single images, not patients"
+    return "patient – protects each patient with all images"
+
+
+def _data(card: "ReleaseCard") -> str:
+    data = card.data
+    channels, height, width = data.image_shape
+    colour = "grey" if channels == 1 else f"{channels} channels"
+    rows = {
+        "data set": data.name,
+        "modality": data.modality,
+        "source": data.source or "not stated",
+        "licence": data.licence or "not stated",
+        "real images declared public": "yes" if data.public else "no",
+        "classes": ", ".join(data.classes),
+        "images": f"{height} × {width} pixels, {colour}",
+        "sites": ", ".join(site.site for site in card.sites),
+    }
+    for name, share in zip(data.classes, card.proportions, strict=False):
+        rows[f"share of {name} (noisy)"] = f"{share:.3f}"
+    return _table(rows)
+
+
+def _promise(card: "ReleaseCard") -> str:
+    most = card.plan.max_sites_per_patient
+    places = "one site" if most == 1 else f"{most} sites"
+    rows = {
+        "privacy": card.privacy,
+        "unit": _unit(card),
+        "neighbouring data sets": f"{card.neighbours} one {card.unit}",
+        "ε of the release": f"{_figure(card.epsilon)}, the largest of the sites",
+        "δ": f"{card.delta:g}",
+        "assumption": f"a patient counts at most at {places}; ε is composed for {most}",
+        "accountant": card.accountant,
+    }
+    return f"{_table(rows)}\n\n{card.trust_model}"
+
+
+def _spent(card: "ReleaseCard") -> str:
+    head = (
+        "| site | ε training | ε evaluation (held-out patients) | ε of this run | δ "
+        "| ε of the whole training account | ε of the whole held-out account | δ of the accounts |"
+    )
+    lines = [head, "|" + " --- |" * 8]
+    for site in card.sites:
+        figures = (site.epsilon_training, site.epsilon_held_out, site.epsilon, site.delta)
+        account = (site.account_epsilon_training, site.account_epsilon_held_out, site.account_delta)
+        cells = [_cell(site.site), *(_figure(value) for value in figures + account)]
+        lines.append("| " + " | ".join(cells) + " |")
+    note = (
+        f"The evaluation looked at {card.unit}s that were held out of training; every {card.unit} is in "
+        f"one of the two sets, so ε of the run is the larger. The accounts include all earlier "
+        f"runs on the same {card.unit}s."
+    )
+    return "\n".join(lines) + f"\n\n{note}"
+
+
+def _mechanism(card: "ReleaseCard") -> str:
+    plan = card.plan
+    rows = {
+        "one-shot query, noise multiplier": f"{plan.one_shot_noise_multiplier:g}",
+        "training steps, noise multiplier": f"{plan.noise_multiplier:g}",
+        "evaluation, noise multiplier": f"{plan.evaluation_noise_multiplier:g}",
+        "sampling rate": f"{plan.sampling_rate:g} (Poisson, each {card.unit} by its own coin)",
+        "clip norm": f"{plan.clip_norm:g}",
+        "nominal batch": f"{plan.nominal_batch:g}",
+        "rounds × steps": f"{plan.rounds} × {plan.steps} = {plan.rounds * plan.steps} discriminator steps",
+        "images of one patient": f"at most {plan.max_images_per_patient}",
+    }
+    return _table(rows)
+
+
+def _metrics(card: "ReleaseCard") -> str:
+    rows = dict(_flat(card.metrics))
+    if not rows:
+        return "No figures left the sites."
+    note = ""
+    if card.private:
+        note = "\n\nWhat was measured on patients whose data are not declared public carries privacy noise."
+    return _table(rows) + note
+
+
+def _provenance(card: "ReleaseCard") -> str:
+    versions = card.environment.get("packages", {})
+    rows = {
+        "study": card.study,
+        "run": card.run,
+        "task": card.task,
+        "created (UTC)": card.created,
+        "SHA-256 of the generator": card.generator_sha256,
+        "Python": str(card.environment.get("python", "unknown")),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    return _table(rows)
+
+
+def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    lines = ["| | |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items())])
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _figure(value: float) -> str:
+    return "∞" if value == float("inf") else f"{value:.4g}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").replace("<", "‹").replace(">", "›").split())

@@ -1,0 +1,135 @@
+"""What the receipts of a run say: whether they account for all of it, and ε of every site."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from medgan_core.errors import RefusedError
+from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
+from medgan_core.privacy.accounting import epsilon
+from medgan_core.privacy.plan import PrivacyPlan
+
+Figure = Annotated[float, PlainSerializer(float_to_json, when_used="json")]
+_ACCOUNTS: tuple[AccountName, ...] = ("training", "held_out")
+
+
+class SiteSpending(BaseModel):
+    """What one site spent. Every ε is for one site; infinity where there was no privacy.
+
+    `epsilon_training` and `epsilon_held_out` are those of this run at `delta`, `epsilon` the larger: no
+    patient is in both sets. The `account_…` figures are ε of the whole accounts at `account_delta`, earlier
+    runs included. `training_rounds` counts the adversarial rounds that the site took part in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: str
+    training_rounds: int
+    epsilon_training: Figure
+    epsilon_held_out: Figure
+    epsilon: Figure
+    delta: float
+    account_epsilon_training: Figure
+    account_epsilon_held_out: Figure
+    account_delta: float
+
+
+def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int = 1) -> None:
+    """Refuse a run that its receipts do not account for, with RefusedError.
+
+    Every round of the plan (0 the one-shot query, 1 … rounds, and the evaluation) needs sealed receipts of at
+    least `quorum` sites, one for each site, with the event and the account that the plan gives its phase.
+    """
+    if not receipts:
+        raise RefusedError("no receipts: a release that nobody accounted for cannot be built")
+    if len({receipt.run for receipt in receipts}) > 1:
+        raise RefusedError("receipts of several runs: a release has the receipts of one run")
+    sites: defaultdict[int, set[str]] = defaultdict(set)
+    for receipt in receipts:
+        _check_receipt(receipt, plan)
+        if receipt.site in sites[receipt.round]:
+            raise RefusedError(f"{_name(receipt)}: there is another receipt for it")
+        sites[receipt.round].add(receipt.site)
+    for number in range(plan.rounds + 2):
+        if len(sites[number]) < max(quorum, 1):
+            raise RefusedError(
+                f"round {number} has receipts of {len(sites[number])} sites, needed are {max(quorum, 1)}: "
+                "a release needs a receipt for every use of data"
+            )
+
+
+def spending(receipts: Sequence[Receipt], plan: PrivacyPlan) -> tuple[SiteSpending, ...]:
+    """What each site spent, by the events of its receipts, in the order of the sites' names."""
+    return tuple(
+        _site_spending(site, [receipt for receipt in receipts if receipt.site == site], plan)
+        for site in sorted({receipt.site for receipt in receipts})
+    )
+
+
+def release_epsilon(receipts: Sequence[Receipt], plan: PrivacyPlan) -> float:
+    """ε of the release: the largest of any site, composed over the sites that a patient may be at."""
+    return max(
+        epsilon(_events(receipts, site, account) * plan.max_sites_per_patient, plan.delta)
+        for site in {receipt.site for receipt in receipts}
+        for account in _ACCOUNTS
+    )
+
+
+def _site_spending(site: str, receipts: Sequence[Receipt], plan: PrivacyPlan) -> SiteSpending:
+    training = epsilon(_events(receipts, site, "training"), plan.delta)
+    held_out = epsilon(_events(receipts, site, "held_out"), plan.delta)
+    return SiteSpending(
+        site=site,
+        training_rounds=sum(receipt.phase is Phase.TRAIN for receipt in receipts),
+        epsilon_training=training,
+        epsilon_held_out=held_out,
+        epsilon=max(training, held_out),
+        delta=plan.delta,
+        account_epsilon_training=_spent(receipts, "training"),
+        account_epsilon_held_out=_spent(receipts, "held_out"),
+        account_delta=max(receipt.delta for receipt in receipts),
+    )
+
+
+def _events(receipts: Iterable[Receipt], site: str, account: AccountName) -> list[Event]:
+    return [receipt.event for receipt in receipts if (receipt.site, receipt.account) == (site, account)]
+
+
+def _spent(receipts: Sequence[Receipt], account: AccountName) -> float:
+    return max((receipt.spent for receipt in receipts if receipt.account == account), default=0.0)
+
+
+def _check_receipt(receipt: Receipt, plan: PrivacyPlan) -> None:
+    phase = _phase(receipt.round, plan)
+    if phase is None or receipt.phase is not phase:
+        raise RefusedError(
+            f"{_name(receipt)} is for {receipt.phase}: the plan has {phase or 'no such round'}"
+        )
+    if receipt.account != plan.account(phase):
+        raise RefusedError(
+            f"{_name(receipt)} charged account {receipt.account}: the plan has {plan.account(phase)}"
+        )
+    if receipt.event != plan.event(phase):
+        raise RefusedError(f"{_name(receipt)} charged {receipt.event}: the plan has {plan.event(phase)}")
+    if not receipt.update_digest:
+        raise RefusedError(f"{_name(receipt)} is open: what was not sealed may not leave its site")
+    if math.isnan(receipt.spent) or receipt.spent < 0 or not 0 < receipt.delta < 1:
+        raise RefusedError(
+            f"{_name(receipt)} says epsilon {receipt.spent} at delta {receipt.delta}: "
+            "expected epsilon ≥ 0 and 0 < delta < 1"
+        )
+
+
+def _phase(number: int, plan: PrivacyPlan) -> Phase | None:
+    if number == plan.rounds + 1:
+        return Phase.EVALUATE
+    if number == 0:
+        return Phase.ONE_SHOT
+    return Phase.TRAIN if 0 < number <= plan.rounds else None
+
+
+def _name(receipt: Receipt) -> str:
+    return f"the receipt of site {receipt.site} for round {receipt.round}"

@@ -1,0 +1,60 @@
+"""Flower's side of the coordinator: requests out over a Grid, answers in. The course is elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from flwr.app import Context, Message
+from flwr.serverapp import Grid, ServerApp
+
+from medgan_core.errors import QuorumError, UpdateError
+from medgan_core.messages import Request, Update
+from medgan_core.wire import MESSAGE_TYPES, answer_from_records, request_to_records
+from server.rounds import Exchange, Refusal
+
+_POLL_SECONDS = 0.1
+
+
+def make_server_app(course: Callable[[Exchange], object], sites: int, timeout: float) -> ServerApp:
+    """A ServerApp that runs `course(exchange)` once `sites` nodes are there; each waits `timeout` s."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        nodes = _wait_for_nodes(grid, sites, timeout)
+        course(lambda request: _exchange(grid, nodes, request, timeout))
+
+    return app
+
+
+def _wait_for_nodes(grid: Grid, sites: int, timeout: float) -> list[int]:
+    end = time.monotonic() + timeout
+    while len(nodes := list(grid.get_node_ids())) < sites:
+        if time.monotonic() > end:
+            raise QuorumError(
+                f"{len(nodes)} of {sites} nodes came within {timeout:g} s: start the others and resume"
+            )
+        time.sleep(_POLL_SECONDS)
+    return sorted(nodes)
+
+
+def _exchange(grid: Grid, nodes: list[int], request: Request, timeout: float) -> Iterator[Update | Refusal]:
+    kind = MESSAGE_TYPES[request.phase]
+    content = request_to_records(request)
+    messages = [Message(content=content, dst_node_id=node, message_type=kind) for node in nodes]
+    silent = set(nodes)
+    for reply in grid.send_and_receive(messages, timeout=timeout):
+        silent.discard(reply.metadata.src_node_id)
+        yield _answer(reply)
+    for node in sorted(silent):
+        yield Refusal(f"node {node}", f"node {node} gave no answer within {timeout:g} s")
+
+
+def _answer(reply: Message) -> Update | Refusal:
+    name = f"node {reply.metadata.src_node_id}"
+    if reply.has_error():
+        return Refusal(name, f"{name} failed: {reply.error.reason}")
+    try:
+        answer = answer_from_records(reply.content)
+    except UpdateError as error:
+        return Refusal(name, f"{name}: {error}")
+    return answer if isinstance(answer, Update) else Refusal(*answer)

@@ -1,0 +1,217 @@
+"""The coordinator's side of a round: pure functions of study, state, updates and seeds. No Flower, no disk.
+
+Round 0 is the one-shot query, rounds 1 … R are adversarial, round R + 1 evaluates. Everything here is
+post-processing of what the sites released.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medgan_core.config import Study
+from medgan_core.evaluate.histogram import BINS, read_histogram
+from medgan_core.evaluate.utility import train_classifier
+from medgan_core.gan.ema import ema
+from medgan_core.gan.networks import calibrate
+from medgan_core.gan.steps import balanced_labels
+from medgan_core.gan.task import GanTask
+from medgan_core.messages import Array, Arrays, Groups, Phase, Receipt, Request, Update
+from medgan_core.privacy.embedding import Embedding, Features
+from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.seeds import Seeds
+from medgan_core.tensors import initial_discriminator, initial_generator, load, state_of, weights_of
+from server.aggregate import average, total
+from server.matching import match_embedding
+
+_CALIBRATION_FAKES = 4096
+_SENT: dict[Phase, tuple[str, ...]] = {
+    Phase.ONE_SHOT: (),
+    Phase.TRAIN: ("generator", "discriminator", "statistics"),
+    Phase.EVALUATE: ("classifier",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FederationState:
+    """All that a coordinator knows between two rounds. `round` is the one to be done next.
+
+    `sites` are the names of all sites in the order of the study's weights.
+    Groups: "generator", "discriminator", "average" (EMA of the generator), "statistics" (what the sites
+    released), and after the last training round "release" (the calibrated generator) and "classifier".
+    """
+
+    run: str
+    sites: tuple[str, ...]
+    round: int
+    groups: Groups
+    receipts: tuple[Receipt, ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    def header(self) -> dict[str, Any]:
+        """Everything but the tensors, for JSON."""
+        return {
+            "run": self.run,
+            "sites": list(self.sites),
+            "round": self.round,
+            "receipts": [receipt.to_json() for receipt in self.receipts],
+            "history": [dict(entry) for entry in self.history],
+        }
+
+    @classmethod
+    def restore(cls, groups: Groups, header: Mapping[str, Any]) -> "FederationState":
+        """The inverse of `header`, with the tensors beside it."""
+        receipts = tuple(Receipt.from_json(body) for body in header["receipts"])
+        return cls(
+            header["run"], tuple(header["sites"]), header["round"], groups, receipts, tuple(header["history"])
+        )
+
+
+def initial_state(study: Study, task: GanTask, run: str, sites: Sequence[str]) -> FederationState:
+    """Fresh networks from the study's seed, before any data was asked; `sites` are the names of all sites."""
+    generator = initial_generator(task, Seeds(study.seed))
+    discriminator = initial_discriminator(task, Seeds(study.seed))
+    groups = {
+        "generator": weights_of(generator),
+        "discriminator": weights_of(discriminator),
+        "average": weights_of(generator),
+    }
+    return FederationState(run, tuple(sites), 0, groups)
+
+
+def phase_of(study: Study, round_number: int) -> Phase | None:
+    """Which phase a round belongs to; None after the last."""
+    if round_number == 0:
+        return Phase.ONE_SHOT
+    if round_number <= study.rounds:
+        return Phase.TRAIN
+    return Phase.EVALUATE if round_number == study.rounds + 1 else None
+
+
+def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Request | None:
+    """What to ask of every site next; None when the run is done."""
+    phase = phase_of(study, state.round)
+    if phase is None:
+        return None
+    sent = [name for name in _SENT[phase] if study.share == "both" or name != "discriminator"]
+    return Request(state.run, state.round, phase, plan.digest(), {name: state.groups[name] for name in sent})
+
+
+def expected_groups(study: Study, task: GanTask, state: FederationState) -> Groups:
+    """Names, shapes and dtypes of what must come back in this round."""
+    phase = phase_of(study, state.round)
+    classes = len(task.classes)
+    if phase is Phase.ONE_SHOT:
+        size = Features.of(study.one_shot, task.image_shape, Seeds(study.seed)).size
+        return {"statistics": {"embedding": np.zeros((classes, size + 1))}}
+    if phase is Phase.EVALUATE:
+        return {"statistics": {"histogram": np.zeros((classes, classes, BINS))}}
+    names = ("generator", "discriminator") if study.share == "both" else ("generator",)
+    return {name: state.groups[name] for name in names}
+
+
+def server_step(
+    study: Study, task: GanTask, state: FederationState, updates: Sequence[Update]
+) -> FederationState:
+    """The state after a round, from the acceptable updates of that round."""
+    phase, seeds = phase_of(study, state.round), Seeds(study.seed)
+    if phase is Phase.ONE_SHOT:
+        groups, facts = _after_one_shot(study, task, state, updates, seeds)
+    elif phase is Phase.TRAIN:
+        groups, facts = _after_training(study, state, updates)
+    else:
+        groups, facts = _after_evaluation(state, updates)
+    if phase is not Phase.EVALUATE and state.round == study.rounds:
+        groups = {**groups, **_finished(study, task, groups, seeds)}
+    entry = {"round": state.round, "phase": str(phase), "sites": sorted(u.site for u in updates), **facts}
+    return replace(
+        state,
+        round=state.round + 1,
+        groups=groups,
+        receipts=state.receipts + tuple(update.receipt for update in updates),
+        history=(*state.history, entry),
+    )
+
+
+def _after_one_shot(
+    study: Study, task: GanTask, state: FederationState, updates: Sequence[Update], seeds: Seeds
+) -> tuple[Groups, dict[str, Any]]:
+    """Sum the noisy embeddings and give the generator its start."""
+    noisy = total(updates, "statistics", "embedding")
+    embedding = Embedding.read(torch.tensor(noisy), study.one_shot.count_weight)
+    features = Features.of(study.one_shot, task.image_shape, seeds)
+    generator = task.make_generator()
+    load(generator, state.groups["generator"])
+    mismatch = match_embedding(
+        study.one_shot,
+        task,
+        generator,
+        lambda fakes, labels: embedding.mismatch(features(fakes), labels),
+        seeds,
+    )
+    start = weights_of(generator)
+    counts = {"noisy_counts": [round(float(count), 3) for count in embedding.counts]}
+    groups = {**state.groups, "generator": start, "average": start, "statistics": {"embedding": noisy}}
+    return groups, {"mismatch": mismatch, **counts}
+
+
+def _after_training(
+    study: Study, state: FederationState, updates: Sequence[Update]
+) -> tuple[Groups, dict[str, Any]]:
+    """FedAvg of what is shared, and the moving average of the generator."""
+    weights = dict(zip(state.sites, study.weights, strict=True))
+    shared = {name: average(updates, weights, name) for name in updates[0].groups}
+    decay = min(study.training.ema_decay, (1 + state.round) / (10 + state.round))
+    moving = ema(state.groups["average"], shared["generator"], decay)
+    facts = {
+        name: float(np.mean([update.metrics[name] for update in updates]))
+        for name in ("generator_loss", "discriminator_accuracy_on_fakes", "discriminator_steps")
+    }
+    return {**state.groups, **shared, "average": moving}, facts
+
+
+def _after_evaluation(state: FederationState, updates: Sequence[Update]) -> tuple[Groups, dict[str, Any]]:
+    """Read accuracy and AUC off the summed noisy histograms."""
+    histogram = total(updates, "statistics", "histogram")
+    scores = read_histogram(torch.tensor(histogram))
+    statistics = {**state.groups["statistics"], "histogram": histogram}
+    return {**state.groups, "statistics": statistics}, {
+        "accuracy": scores.accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "auc": scores.auc,
+    }
+
+
+def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Groups:
+    """The generator that will be released, and the classifier that the sites judge it by."""
+    generator = released_generator(task, groups["average"], seeds)
+    images, labels = draw(task, generator, study.evaluation.synthetic_images, seeds.child("evaluation"))
+    classifier = train_classifier(images, labels, len(task.classes), seed=seeds.child("classifier").integer())
+    return {"release": state_of(generator), "classifier": state_of(classifier)}
+
+
+def released_generator(task: GanTask, average_weights: Arrays, seeds: Seeds) -> nn.Module:
+    """The averaged generator with BatchNorm statistics of its own fakes, in evaluation mode."""
+    generator = task.make_generator()
+    load(generator, average_weights)
+    random = seeds.child("calibration").generator()
+    latent = torch.randn(_CALIBRATION_FAKES, task.latent_size, generator=random)
+    calibrate(generator, latent, balanced_labels(_CALIBRATION_FAKES, len(task.classes)))
+    return generator
+
+
+@torch.no_grad()
+def draw(task: GanTask, generator: nn.Module, count: int, seeds: Seeds) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` synthetic images with labels, every class as often."""
+    labels = balanced_labels(count, len(task.classes))
+    random = seeds.generator()
+    return torch.cat([task.sample(generator, part, random) for part in labels.split(512)]), labels
+
+
+def noisy_proportions(study: Study, embedding_sum: Array) -> list[float]:
+    """The classes' shares by the noisy counts that the sites released."""
+    counts = Embedding.read(torch.tensor(embedding_sum), study.one_shot.count_weight).counts
+    return [float(share) for share in counts / counts.sum()]

@@ -1,0 +1,136 @@
+"""`medgan-sim`: a whole federation on one machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medgan_core.config import Study, load_study
+from medgan_core.errors import InputError, MedGANError
+from medgan_core.terminal import run as run_app
+
+# torch and Opacus take seconds to import: what needs them is imported in its command.
+if TYPE_CHECKING:
+    from medgan_core.record import RunFolder
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study.")],
+    data: Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MEDGAN_DATA.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the run's new folder is made.")] = Path("runs"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.epsilon=4.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="loop (this process) or flower (Flower's simulation).")
+    ] = "loop",
+    ledgers: Annotated[Path | None, typer.Option(help="A folder of ledgers that runs share.")] = None,
+    public_data: Annotated[
+        bool, typer.Option("--public-data", help="You declare the real images public.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved study and its cost.")
+    ] = False,
+) -> None:
+    """Run STUDY to its release; the last line on standard output is the run's folder."""
+    from simulations.hospitals import Launch, data_root
+    from simulations.shipped import study_path
+
+    resolved = load_study(study_path(study), set_ or ())
+    if engine not in ("loop", "flower"):
+        raise InputError(f"--engine {engine}: expected loop or flower")
+    if dry_run:
+        _print_plan(resolved)
+        return
+    from simulations.course import run_study
+    from simulations.progress import Terminal
+
+    launch = Launch(
+        data=str(data_root(data).resolve()),
+        ledgers=str(ledgers.resolve()) if ledgers else "",
+        engine=engine,
+        public=public_data,
+    )
+    with _way_on():
+        _show(run_study(resolved, out, launch, Terminal()))
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run that was interrupted.")],
+) -> None:
+    """Go on with an interrupted run; it ends with the same ε as one that was not.
+
+    From its approval to its end a run holds its whole cost at its sites. Where runs share ledgers
+    (--ledgers), what an abandoned run holds is not free for others: resume it to give it its end.
+    """
+    from simulations.course import resume_run
+    from simulations.progress import Terminal
+
+    with _way_on():
+        _show(resume_run(folder, Terminal()))
+
+
+@app.command()
+def bench(
+    study: Annotated[str, typer.Argument(help="A study on public data.")],
+    results: Annotated[Path, typer.Option(help="The file that the row is put into.")] = Path(
+        "docs/results.json"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from 0.")] = 3,
+    data: Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MEDGAN_DATA.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.mode=off.")] = None,
+) -> None:
+    """Run STUDY with several seeds, keep the medians as a row of RESULTS and print the table."""
+    from medgan_core.record import read_json
+    from simulations.bench import add_row, table
+    from simulations.bench import bench as measure
+    from simulations.hospitals import Launch, data_root
+    from simulations.progress import Terminal
+
+    launch = Launch(data=str(data_root(data).resolve()))
+    add_row(results, measure(study, set_ or [], range(seeds), launch, Terminal()))
+    typer.echo(table(read_json(results)))
+
+
+@contextmanager
+def _way_on() -> Iterator[None]:
+    """Print what a failed or interrupted run notes on its error: how to go on."""
+    try:
+        yield
+    except (MedGANError, KeyboardInterrupt) as error:
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(note, err=True)
+        raise
+
+
+def _print_plan(study: Study) -> None:
+    from medgan_core.privacy.plan import PrivacyPlan
+
+    plan = PrivacyPlan.of(study, "patient")  # the unit changes no figure
+    typer.echo(study.to_toml())
+    typer.echo(f"# noise of the one-shot query: {plan.one_shot_noise_multiplier:.4g}")
+    typer.echo(f"# noise of the steps: {plan.noise_multiplier:.4g}")
+    typer.echo(f"# noise of the evaluation: {plan.evaluation_noise_multiplier:.4g}")
+    typer.echo(f"# epsilon of the run: {plan.epsilon():.4g} at delta {plan.delta:g}")
+    if not plan.private:
+        typer.echo("# NOT PRIVATE")
+
+
+def _show(run: "RunFolder") -> None:
+    if not run.study().private:
+        typer.echo("NOT PRIVATE: this run had no differential privacy")
+    typer.echo(f"samples: {run.path / 'samples.png'}")
+    typer.echo(f"report:  {run.path / 'report.html'}")
+    typer.echo(f"release: {run.release}")
+    typer.echo(str(run.path))
+
+
+def main() -> None:
+    """The console script."""
+    run_app(app)

@@ -1,0 +1,87 @@
+"""The same run through Flower's own simulation: a ServerApp, a ClientApp in Ray actors, the Message API."""
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from client.app import make_client_app
+from client.site import RandomFor, SiteWorker
+from medgan_core.errors import RoundError
+from medgan_core.messages import Request, Update
+from medgan_core.record import RunFolder
+from server.app import make_server_app
+from server.rounds import Exchange
+from server.state import FederationState
+from simulations.hospitals import Launch, make_worker, open_ledger, open_sites
+from simulations.loop import Course
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+
+_TIMEOUT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Actors:
+    """What an actor needs to become a site's worker: the run's folder and how the run was launched."""
+
+    run: Path
+    launch: Launch
+    random_for: RandomFor
+
+
+def flower_engine(actors: Actors, sites: int, course: Course) -> FederationState:
+    """Run the course with the sites answering through Flower; raises what the course raises."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    outcome: list[FederationState | BaseException] = []
+
+    def guarded(exchange: Exchange) -> None:
+        try:
+            outcome.append(course(exchange))
+        except BaseException as error:  # Flower would wrap it: it is raised again below
+            outcome.append(error)
+
+    _simulate(guarded, make_client_app(partial(_answer, actors)), sites)
+    if not outcome:
+        raise RoundError("Flower's simulation ended without a result: resume the run, or use --engine loop")
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _simulate(course: Callable[[Exchange], None], client_app: object, sites: int) -> None:
+    from flwr.simulation import run_simulation
+
+    backend = {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "init_args": {"include_dashboard": False, "log_to_driver": False},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_simulation(
+            server_app=make_server_app(course, sites, _TIMEOUT_SECONDS),
+            client_app=client_app,
+            num_supernodes=sites,
+            backend_config=backend,
+        )
+
+
+def _answer(actors: Actors, context: "Context", request: Request) -> Update:
+    """In an actor: the site of this node answers; its worker stays warm between messages."""
+    return _worker(actors, int(context.node_config["partition-id"])).answer(request)
+
+
+@lru_cache(maxsize=64)
+def _worker(actors: Actors, index: int) -> SiteWorker:
+    run = RunFolder.open(actors.run)
+    study = run.study()
+    site = open_sites(study, run, actors.launch)[index]
+    ledger = open_ledger(study, run, actors.launch, site.name)
+    return make_worker(study, run, site, ledger, actors.random_for)

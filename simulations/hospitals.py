@@ -1,0 +1,151 @@
+"""The hospitals of a simulation: their patients, their ledgers, and their workers."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from client.site import RandomFor, SiteWorker
+from medgan_core.config import Study
+from medgan_core.data.archives import read_archive
+from medgan_core.data.source import Card, Site, SiteData
+from medgan_core.errors import ConfigError, InputError, IntegrityError
+from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger, Witness
+from medgan_core.privacy.noise import Keystream
+from medgan_core.record import RunFolder, make_folder, read_json, write_json
+from medgan_core.seeds import Seeds
+from simulations.partition import partition
+from simulations.phantoms import make_phantoms
+
+DATA_VARIABLE = "MEDGAN_DATA"
+_DEFAULT_DATA = Path("..") / "shared" / "data"
+_HEADS = "ledger-heads.json"
+_keystream = Keystream()
+
+
+def secret_random(site: str, round_number: int) -> Keystream:
+    """The process's secret source, whatever the site and the round."""
+    return _keystream
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the person who starts a simulation decides beside the study, kept for `resume`.
+
+    `data` and `ledgers` are absolute paths of this machine ("" for the defaults); `public` is this person's
+    declaration that the real images are public.
+    """
+
+    data: str = ""
+    ledgers: str = ""
+    engine: str = "loop"
+    public: bool = False
+
+
+def data_root(data: Path | None) -> Path:
+    """`--data`, else $MEDGAN_DATA, else ../shared/data."""
+    if data is not None and not data.is_dir():
+        raise InputError(f"--data {data.name}: no such folder")
+    return data or Path(os.environ.get(DATA_VARIABLE) or _DEFAULT_DATA)
+
+
+def open_sites(study: Study, run: RunFolder, launch: Launch) -> tuple[Site, ...]:
+    """Read the study's images and divide them among its sites; phantoms are made first where asked for.
+
+    Raises DataError for a set that cannot be read, ConfigError where it has too few patients for its sites.
+    """
+    root = Path(launch.data) if launch.data else data_root(None)
+    if study.phantoms is not None:
+        root = run.path / "data"
+        _make_phantoms(study, root)
+    archive = read_archive(study.data, root, name=study.name)
+    sites = partition(archive, study, Seeds(study.seed))
+    if alone := [site.name for site in sites if not len(site.held_out)]:
+        raise ConfigError(
+            "sites.count",
+            study.sites.count,
+            f"fewer sites, or more patients: {', '.join(alone)} would have no patient to hold out",
+        )
+    if launch.public or study.phantoms is not None:
+        sites = tuple(_declared_public(site) for site in sites)
+    return sites
+
+
+def open_ledger(study: Study, run: RunFolder, launch: Launch, site: str) -> PrivacyLedger:
+    """A site's ledger, compared with the copy of its head that was kept beside the runs."""
+    folder = Path(launch.ledgers) / site if launch.ledgers else run.site(site)
+    make_folder(folder)
+    path = folder / "ledger.sqlite"
+    cap = study.sites.epsilon_cap if study.private else float("inf")
+    policy = LedgerPolicy(epsilon_cap=cap, delta=study.privacy.delta)
+    return PrivacyLedger.open(path, site, policy, _heads(run, launch).get(_place(path, launch)))
+
+
+def keep_heads(run: RunFolder, launch: Launch, ledgers: Sequence[PrivacyLedger]) -> None:
+    """Copy the ledgers' heads to the coordinator's side, so that a restored older ledger is noticed."""
+    heads = _heads(run, launch) | {_place(ledger.path, launch): ledger.witness() for ledger in ledgers}
+    write_json(_heads_file(run, launch), {place: asdict(witness) for place, witness in heads.items()})
+
+
+def make_worker(
+    study: Study,
+    run: RunFolder,
+    site: Site,
+    ledger: PrivacyLedger,
+    random_for: RandomFor = secret_random,
+) -> SiteWorker:
+    """The worker of one site; its sealed updates lie beside its ledger in the run."""
+    return SiteWorker(study, site, run.name, ledger, run.site(site.name) / "sealed", random_for)
+
+
+def pooled(sites: Sequence[Site], card: Card) -> tuple[SiteData, SiteData]:
+    """All training and all held-out patients in one place: for public sets alone."""
+    return _join([site.training for site in sites], card), _join([site.held_out for site in sites], card)
+
+
+def _join(parts: Sequence[SiteData], card: Card) -> SiteData:
+    import torch
+
+    offsets, patients = [], 0
+    for part in parts:
+        offsets.append(part.owner + patients)
+        patients += len(part)
+    return SiteData(
+        card,
+        tuple(patient for part in parts for patient in part.patients),
+        torch.cat(offsets),
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.labels for part in parts]),
+    )
+
+
+def _make_phantoms(study: Study, root: Path) -> None:
+    folder = root / study.data.path
+    if study.phantoms is not None and not (folder / "manifest.csv").is_file():
+        make_phantoms(folder, study.phantoms, study.sites.count, Seeds(study.seed).child("phantoms"))
+
+
+def _declared_public(site: Site) -> Site:
+    card = replace(site.training.card, public=True)
+    return Site(site.name, replace(site.training, card=card), replace(site.held_out, card=card))
+
+
+def _heads_file(run: RunFolder, launch: Launch) -> Path:
+    """In the run's folder, or beside the runs where they share ledgers."""
+    return (run.path.parent if launch.ledgers else run.path) / _HEADS
+
+
+def _heads(run: RunFolder, launch: Launch) -> dict[str, Witness]:
+    path = _heads_file(run, launch)
+    if not path.is_file():
+        return {}
+    try:
+        return {place: Witness(**body) for place, body in read_json(path).items()}
+    except (AttributeError, TypeError) as error:
+        raise IntegrityError(f"{path.name} is damaged: bring back a copy of it") from error
+
+
+def _place(path: Path, launch: Launch) -> str:
+    """The site's name within a run, which may be moved; for shared ledgers a digest of the path."""
+    return sha256(str(path.resolve()).encode()).hexdigest()[:16] if launch.ledgers else path.parent.name

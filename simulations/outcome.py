@@ -1,0 +1,187 @@
+"""What a finished run leaves: metrics, pictures, the page, the sites' own reports, and the release."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from client.site import SiteWorker
+from medgan_core.config import Study
+from medgan_core.data.source import Card, Site
+from medgan_core.evaluate.report import site_report
+from medgan_core.gan.task import GanTask
+from medgan_core.messages import AccountName, Receipt, float_to_json
+from medgan_core.privacy.accounting import epsilon
+from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.record import RunFolder, environment, write_atomically, write_json
+from medgan_core.release.bundle import build_release
+from medgan_core.seeds import Seeds
+from medgan_core.tensors import load
+from server.state import FederationState, draw, noisy_proportions
+from simulations.hospitals import pooled
+from simulations.pictures import curves, sample_grid
+from simulations.report import render_report
+
+_GRID_COLUMNS = 10
+_SCORES = ("accuracy", "balanced_accuracy", "auc")
+
+
+def finish(
+    study: Study,
+    run: RunFolder,
+    sites: Sequence[Site],
+    workers: Sequence[SiteWorker],
+    state: FederationState,
+    *,
+    seconds: float,
+) -> None:
+    """Write everything that a finished run leaves. The release is written last, so that it marks the end."""
+    plan, card = workers[0].plan, sites[0].training.card
+    images, labels = _synthetic(study, workers[0].task, state)
+    metrics = _metrics(study, run, sites, state, images, labels)
+    by_site = [_spent(study, worker, state.receipts) for worker in workers]
+    write_json(run.path / "metrics.json", _told(study, plan, card, metrics, by_site))
+    samples = sample_grid(
+        images,
+        labels,
+        card.classes,
+        real=_real_examples(sites) if card.public else None,
+        private=study.private,
+        epsilon=plan.epsilon(),
+        delta=plan.delta,
+        unit=card.unit,
+        title=study.name,
+    )
+    curve = curves(state.history, _epsilon_by_round(study, state.receipts), private=study.private)
+    write_atomically(run.path / "samples.png", samples)
+    write_atomically(run.path / "curves.png", curve)
+    page = render_report(
+        study=study,
+        card=card,
+        plan=plan,
+        run=run.name,
+        epsilon=plan.epsilon(),
+        by_site=by_site,
+        metrics=metrics,
+        history=state.history,
+        samples_png=samples,
+        curves_png=curve,
+        duration_seconds=seconds,
+        environment=environment(),
+    )
+    write_atomically(run.path / "report.html", page.encode())
+    shares = noisy_proportions(study, state.groups["statistics"]["embedding"])
+    build_release(run.release, study, card, plan, state.groups["release"], state.receipts, shares, metrics)
+
+
+def _metrics(
+    study: Study,
+    run: RunFolder,
+    sites: Sequence[Site],
+    state: FederationState,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+) -> dict[str, Any]:
+    """What may leave the sites: scores from the noisy histograms, the rest where images are public."""
+    scores = {name: float_to_json(state.history[-1][name]) for name in _SCORES}
+    public = _judge(study, run, sites, sites[0].training.card, images, labels)
+    return {"released": scores} | ({"public": public} if public is not None else {})
+
+
+def _told(
+    study: Study,
+    plan: PrivacyPlan,
+    card: Card,
+    metrics: Mapping[str, Any],
+    by_site: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    return {
+        "study": study.name,
+        "privacy": "dp" if study.private else "NOT PRIVATE",
+        "unit": card.unit,
+        "epsilon": float_to_json(plan.epsilon()),
+        "delta": plan.delta,
+        **metrics,
+        "sites": [
+            {k: float_to_json(v) if isinstance(v, float) else v for k, v in s.items()} for s in by_site
+        ],
+    }
+
+
+def _synthetic(study: Study, task: GanTask, state: FederationState) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = task.make_generator()
+    load(generator, state.groups["release"])
+    return draw(
+        task, generator.eval(), study.evaluation.synthetic_images, Seeds(study.seed).child("evaluation")
+    )
+
+
+def _judge(
+    study: Study,
+    run: RunFolder,
+    sites: Sequence[Site],
+    card: Card,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+) -> dict[str, Any] | None:
+    """Figures on real images: of all sites together where they are public, else each site's, kept there."""
+    if not study.evaluation.reports:
+        return None
+    seed = Seeds(study.seed).child("report").integer()
+    if card.public:
+        training, held_out = pooled(sites, card)
+        return site_report(training, held_out, images, labels, seed=seed).to_json()
+    for site in sites:
+        report = site_report(site.training, site.held_out, images, labels, seed=seed)
+        write_json(run.site(site.name) / "report.json", report.to_json())
+    return None
+
+
+def _spent(study: Study, worker: SiteWorker, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """ε of a site's run by account, of its larger account with earlier runs, and the site's cap."""
+
+    def of_run(account: AccountName) -> float:
+        own = [r.event for r in receipts if r.site == worker.site.name and r.account == account]
+        return epsilon(own * study.privacy.max_sites_per_patient, study.privacy.delta)
+
+    whole = max(worker.ledger.spent(account) for account in worker.accounts.values())
+    cap = worker.ledger.policy.epsilon_cap
+    return {
+        "site": worker.site.name,
+        "training": of_run("training"),
+        "held_out": of_run("held_out"),
+        "account": whole,
+        "cap": cap,
+    }
+
+
+def _epsilon_by_round(study: Study, receipts: Sequence[Receipt]) -> list[tuple[int, Mapping[str, float]]]:
+    """ε of each site's training account of this run after each round."""
+    rounds = sorted({receipt.round for receipt in receipts if receipt.account == "training"})
+    names = sorted({receipt.site for receipt in receipts})
+    return [
+        (
+            number,
+            {
+                name: epsilon(
+                    [
+                        r.event
+                        for r in receipts
+                        if r.site == name and r.account == "training" and r.round <= number
+                    ],
+                    study.privacy.delta,
+                )
+                for name in names
+            },
+        )
+        for number in rounds
+    ]
+
+
+def _real_examples(sites: Sequence[Site]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A few real images of every class; called only where they are public."""
+    images = torch.cat([site.held_out.images for site in sites])
+    labels = torch.cat([site.held_out.labels for site in sites])
+    chosen = torch.cat([(labels == label).nonzero()[:_GRID_COLUMNS, 0] for label in labels.unique()])
+    return images[chosen], labels[chosen]

@@ -1,0 +1,233 @@
+"""The page of a run: one HTML file that a person opens first, with nothing outside of it.
+
+It is given only what may leave the sites. What a figure means is said beside it, and a figure that is missing
+or nan is "not assessed", never a blank or a zero.
+"""
+
+import json
+import shlex
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from math import isinf, isnan, nan
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from medgan_core.config import Study, flatten
+from medgan_core.data.source import Card
+from medgan_core.errors import RefusedError
+from medgan_core.messages import Phase
+from medgan_core.privacy.plan import PrivacyPlan
+
+NOT_ASSESSED = "not assessed"
+
+_PHASES = {
+    Phase.ONE_SHOT: "One-shot start",
+    Phase.TRAIN: "Adversarial rounds",
+    Phase.EVALUATE: "Evaluation",
+}
+_SCORES = (
+    ("accuracy", "Accuracy"),
+    ("balanced_accuracy", "Balanced accuracy"),
+    ("auc", "AUC"),
+)
+_DISTANCES = (("frechet", "Fréchet distance"), ("kernel", "Kernel distance"))
+_NEIGHBOURHOODS = (
+    ("precision", "Precision", "synthetic images that lie among the real ones", "about 0.9"),
+    ("recall", "Recall", "real images that lie among the synthetic ones", "about 0.9"),
+    ("density", "Density", "how densely real images surround the synthetic ones", "about 1"),
+    ("coverage", "Coverage", "real images with a synthetic neighbour", "about 0.97"),
+    ("msssim_synthetic", "MS-SSIM, synthetic pairs", "likeness within a class; higher is less diverse", ""),
+    ("msssim_real", "MS-SSIM, real pairs", "the same between real patients", ""),
+)
+_COPYING = (
+    ("to_training", "Distance to the nearest training image", "median over synthetic images"),
+    ("to_held_out", "Distance to the nearest held-out image", "the control: patients never seen"),
+    ("share_nearer_training", "Share nearer to training", "0.5 where nothing is copied, near 1 for copies"),
+    ("standard_error", "Its standard error", "of the share above"),
+    (
+        "baseline_to_training",
+        "Distance of real held-out images to training",
+        "the same, asked of real images",
+    ),
+    (
+        "baseline_share",
+        "Share of those nearer to training",
+        "far from 0.5: the two sets differ, and the test says little",
+    ),
+)
+
+
+def render_report(
+    *,
+    study: Study,
+    card: Card,
+    plan: PrivacyPlan,
+    run: str,
+    epsilon: float,
+    by_site: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    samples_png: bytes,
+    curves_png: bytes,
+    duration_seconds: float,
+    environment: Mapping[str, Any],
+) -> str:
+    """The page as HTML: no script, no link, no request to anywhere; every text is escaped.
+
+    `by_site` has, for each site, "site" and the ε "training", "held_out" (of this run), "account" (the
+    larger account, earlier runs included) and "cap". `metrics["released"]` holds "accuracy",
+    "balanced_accuracy" and "auc" read from the noisy histogram; `metrics["public"]`, only for a card that is
+    public, the dicts "train_on_real", "train_on_synthetic", "fidelity" and "memorization" as
+    `SiteReport.to_json` names them. Figures are floats, "nan" and "inf" as strings too; any may be missing.
+
+    Raises:
+        RefusedError: figures of real images that are not declared public.
+    """
+    public = _public(metrics, card)
+    return _page().render(
+        study=study,
+        card=card,
+        plan=plan,
+        run=run,
+        epsilon=epsilon,
+        duration=duration(duration_seconds),
+        samples=b64encode(samples_png).decode(),
+        curves=b64encode(curves_png).decode(),
+        assessed=bool(public),
+        useful=usefulness(metrics.get("released") or {}, public),
+        like=likeness(public.get("fidelity") or {}),
+        copies=[(name, (public.get("memorization") or {}).get(key), why) for key, name, why in _COPYING],
+        spending=[spending(site) for site in by_site],
+        departures=departures(study, plan, history),
+        settings=_settings(study.to_dict()),
+        environment=_settings(environment),
+    )
+
+
+def _public(metrics: Mapping[str, Any], card: Card) -> Mapping[str, Any]:
+    public: Mapping[str, Any] = metrics.get("public") or {}
+    if public and not card.public:
+        raise RefusedError(
+            f"report: figures of the real images of {card.name} may not leave their site, since the card "
+            "does not declare them public; leave metrics['public'] out"
+        )
+    return public
+
+
+def _page() -> Template:
+    pages = Environment(
+        loader=PackageLoader("simulations"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"figure": figure, "score": score, "quoted": shlex.quote}
+    return pages.get_template("report.html")
+
+
+def figure(value: object, digits: int = 3) -> str:
+    """A number for people: `digits` significant ones, ∞, or "not assessed" for nan and what is no number."""
+    number = _number(value)
+    if isnan(number):
+        return NOT_ASSESSED
+    if isinf(number):
+        return "∞" if number > 0 else "−∞"
+    return f"{number:.{digits}g}".replace("e-0", "e-").replace("-", "−")
+
+
+def score(value: object) -> str:
+    """A share in [0, 1] with three places, or "not assessed"."""
+    number = _number(value)
+    return NOT_ASSESSED if isnan(number) else f"{number:.3f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, the two largest that matter."""
+    if isnan(seconds) or seconds < 0:
+        return NOT_ASSESSED
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def usefulness(released: Mapping[str, Any], public: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each score: from the noisy histogram, and trained on synthetic and on real where public."""
+    synthetic, real = public.get("train_on_synthetic") or {}, public.get("train_on_real") or {}
+    return [
+        {
+            "name": name,
+            "released": released.get(key),
+            "synthetic": synthetic.get(key),
+            "real": real.get(key),
+            "gap": _number(synthetic.get(key)) - _number(real.get(key)),
+        }
+        for key, name in _SCORES
+    ]
+
+
+def likeness(fidelity: Mapping[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows (name, distance, floor, ratio) and (name, figure, meaning, value for real images)."""
+    return {
+        "distances": [
+            (name, *(fidelity.get(f"{key}{part}") for part in ("", "_floor", "_ratio")))
+            for key, name in _DISTANCES
+        ],
+        "neighbourhoods": [(name, fidelity.get(key), why, good) for key, name, why, good in _NEIGHBOURHOODS],
+    }
+
+
+def spending(site: Mapping[str, Any]) -> dict[str, Any]:
+    """What a site spent and what its cap leaves: nothing once ∞ was spent, nan where either is unknown."""
+    account, cap = _number(site.get("account")), _number(site.get("cap"))
+    left = nan if isnan(account) or isnan(cap) else 0.0 if isinf(account) else max(cap - account, 0.0)
+    return {
+        **{name: site.get(name) for name in ("site", "training", "held_out", "account", "cap")},
+        "left": left,
+    }
+
+
+def departures(study: Study, plan: PrivacyPlan, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What left the sites, by phase: rounds done, contents, the noise on it, and whose account paid."""
+    networks = "generator and discriminator" if study.share == "both" else "the generator"
+    reported = "generator loss, discriminator accuracy on fakes, number of steps"
+    content = {
+        Phase.ONE_SHOT: "one sum of random features for each class, from which noisy class counts are read",
+        Phase.TRAIN: f"weights of {networks}; {reported}",
+        Phase.EVALUATE: "one histogram of a classifier's scores for each class",
+    }
+    return [_departure(phase, content[phase], plan, history) for phase in Phase]
+
+
+def _departure(
+    phase: Phase, content: str, plan: PrivacyPlan, history: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    done = [entry for entry in history if entry["phase"] == phase]
+    clipped = f"each {plan.unit}'s gradient clipped to {plan.clip_norm:g}"
+    return {
+        "phase": _PHASES[phase],
+        "content": content,
+        "bound": clipped if phase is Phase.TRAIN else "sensitivity 1",
+        "noise": plan.event(phase).noise_multiplier,
+        "account": f"{plan.account(phase).replace('_', '-')} patients",
+        "rounds": len(done),
+        "sites": len({site for entry in done for site in entry["sites"]}),
+    }
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return nan
+
+
+def _settings(body: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else _json(value) for key, value in flatten(body).items()}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

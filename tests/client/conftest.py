@@ -1,0 +1,3 @@
+from tests.server.conftest import _little_work
+
+__all__ = ["_little_work"]

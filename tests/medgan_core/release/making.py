@@ -1,0 +1,95 @@
+"""How the tests make a release."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medgan_core.config import Study, flatten, parse_study, unflatten
+from medgan_core.data.source import Card
+from medgan_core.gan.tasks import make_task
+from medgan_core.messages import Array, Phase, Receipt
+from medgan_core.privacy.accounting import epsilon
+from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.release.bundle import Release, build_release
+from medgan_core.release.files import write_manifest
+from medgan_core.tensors import seeded, state_of
+
+CARD = Card(
+    name="PneumoniaMNIST",
+    classes=("normal", "pneumonia"),
+    image_shape=(1, 28, 28),
+    modality="DX",
+    unit="patient",
+    public=True,
+    source="https://medmnist.com",
+    licence="CC BY 4.0",
+)
+STUDY = {
+    "name": "tiny",
+    "rounds": 1,
+    "data": {"kind": "npz", "path": "/home/alice/tiny.npz", "classes": ["normal", "pneumonia"]},
+    "sites": {"count": 2},
+    "privacy": {"noise_multiplier": 2.0, "one_shot_noise_multiplier": 2.0},
+    "training": {
+        "latent_size": 4,
+        "generator_width": 4,
+        "discriminator_width": 4,
+        "discriminator_steps": 3,
+    },
+}
+METRICS = {"accuracy": 0.81, "auc": float("nan"), "public": {"frechet": 1.5}}
+
+
+def study_with(changes: Mapping[str, Any] | None = None) -> Study:
+    return parse_study(unflatten(flatten(STUDY) | dict(changes or {})))
+
+
+def receipts_of(plan: PrivacyPlan, sites: tuple[str, ...] = ("north", "south")) -> list[Receipt]:
+    """The sealed receipts of a whole run."""
+    phases = [Phase.ONE_SHOT, *[Phase.TRAIN] * plan.rounds, Phase.EVALUATE]
+    spent = {name: epsilon(plan.events(name), plan.delta) for name in ("training", "held_out")}
+    return [
+        Receipt(
+            site=site,
+            ledger=f"ledger-{site}",
+            run="tiny-run",
+            round=number,
+            phase=phase,
+            request_digest="ab" * 32,
+            account=plan.account(phase),
+            event=plan.event(phase),
+            spent=spent[plan.account(phase)],
+            delta=plan.delta,
+            sequence=3 + number,
+            head="cd" * 32,
+            update_digest="ef" * 32,
+        )
+        for number, phase in enumerate(phases)
+        for site in sites
+    ]
+
+
+def weights(study: Study, card: Card = CARD) -> dict[str, Array]:
+    return state_of(seeded(make_task(study, card.image_shape, card.classes).make_generator, 7))
+
+
+def build(
+    folder: Path,
+    changes: Mapping[str, Any] | None = None,
+    card: Card = CARD,
+    edit: Callable[[list[Receipt]], list[Receipt]] = lambda receipts: receipts,
+    proportions: tuple[float, ...] = (0.3, 0.7),
+) -> Release:
+    study = study_with(changes)
+    plan = PrivacyPlan.of(study, card.unit)
+    receipts = edit(receipts_of(plan))
+    return build_release(folder, study, card, plan, weights(study, card), receipts, proportions, METRICS)
+
+
+def rewrite(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:
+    """Change a JSON file and make the manifest anew, as a careful forger would."""
+    path = folder / name
+    body = json.loads(path.read_text())
+    path.write_text(json.dumps(edit(body) or body))
+    write_manifest(folder)

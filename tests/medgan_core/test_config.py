@@ -1,0 +1,327 @@
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medgan_core.config import (
+    IMAGE_SIZES,
+    WITHOUT_PRIVACY,
+    Study,
+    flatten,
+    load_study,
+    parse_study,
+    unflatten,
+)
+from medgan_core.errors import ConfigError, InputError
+
+STUDIES = sorted((Path(__file__).parents[2] / "simulations" / "studies").glob("*.toml"))
+MINIMAL: dict[str, Any] = {"name": "x", "data": {"kind": "npz", "path": "x.npz"}}
+
+
+def changed(**values: Any) -> Study:
+    """The minimal study with dotted keys, written with two underscores."""
+    flat = flatten(MINIMAL) | {key.replace("__", "."): value for key, value in values.items()}
+    return parse_study(unflatten(flat))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "x.toml"
+    path.write_text('name = "x"\n[data]\nkind = "npz"\npath = "x.npz"\n[privacy]\nepsilon = 4\n')
+    return path
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_parses_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+    study = load_study(path)
+    assert study.name == path.stem
+    written = tmp_path / "study.toml"
+    written.write_text(study.to_toml())
+    assert load_study(written) == study
+
+
+def test_there_are_shipped_studies() -> None:
+    assert {path.stem for path in STUDIES} >= {"pneumonia", "mnist", "mednist", "chestxray64", "phantoms"}
+
+
+def test_a_study_that_says_little_gets_the_defaults() -> None:
+    study = changed()
+    assert study.private
+    assert study.rounds == 3
+    assert study.quorum == study.sites.count == 3
+    assert study.weights == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert study.nominal_batch == pytest.approx(0.05 * 500)
+
+
+def test_declared_values_replace_derived_ones() -> None:
+    study = changed(sites__weights=[1, 1, 2], sites__quorum=2, privacy__nominal_batch=7, privacy__mode="off")
+    assert study.weights == (0.25, 0.25, 0.5)
+    assert study.quorum == 2
+    assert study.nominal_batch == 7
+    assert not study.private
+
+
+def test_without_privacy_other_defaults_hold_and_what_is_written_still_counts(tmp_path: Path) -> None:
+    study = changed(privacy__mode="off", training__anchor_weight=2.0)
+    expected = WITHOUT_PRIVACY | {"anchor_weight": 2.0}
+    assert {name: getattr(study.training, name) for name in expected} == expected
+    assert changed().training.discriminator_optimizer == "sgd"
+    (tmp_path / "study.toml").write_text(study.to_toml())
+    assert load_study(tmp_path / "study.toml") == study
+    with pytest.raises(ConfigError, match=r"^training = 3: expected a table"):
+        changed(privacy__mode="off", training=3)
+
+
+def test_a_study_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        changed().rounds = 9
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("privacy__epsilon", 0),
+        ("privacy__epsilon", -1.0),
+        ("privacy__epsilon", math.inf),
+        ("privacy__epsilon", math.nan),
+        ("privacy__epsilon", "4"),
+        ("privacy__epsilon", True),
+        ("privacy__delta", 0),
+        ("privacy__delta", 1.0),
+        ("privacy__delta", math.nan),
+        ("privacy__mode", "on"),
+        ("privacy__sampling_rate", 1.5),
+        ("privacy__sampling_rate", 0),
+        ("privacy__sampling_rate", math.nan),
+        ("privacy__noise_multiplier", 0),
+        ("privacy__noise_multiplier", math.inf),
+        ("privacy__clip_norm", math.inf),
+        ("privacy__nominal_batch", 0),
+        ("privacy__one_shot_share", 1),
+        ("privacy__max_images_per_patient", 0),
+        ("sites__count", 0),
+        ("sites__count", "3"),
+        ("sites__count", 3.0),
+        ("sites__count", True),
+        ("sites__quorum", -1),
+        ("sites__quorum", 4),
+        ("sites__weights", [1.0, 1.0]),
+        ("sites__weights", 1.0),
+        ("sites__alpha", math.nan),
+        ("sites__size_skew", math.nan),
+        ("sites__epsilon_cap", 0),
+        ("sites__epsilon_cap", math.nan),
+        ("data__classes", ["a", "b", "a"]),
+        ("data__classes", "ab"),
+        ("data__image_size", 30),
+        ("data__image_size", 28.5),
+        ("data__channels", 2),
+        ("data__kind", "zip"),
+        ("data__path", 5),
+        ("data__flip", "yes"),
+        ("data__rotate_degrees", math.nan),
+        ("rounds", -1),
+        ("rounds", True),
+        ("rounds", "3"),
+        ("seed", 2**63),
+        ("name", "../x"),
+        ("name", ""),
+        ("task", "magic"),
+        ("share", "all"),
+        ("training__loss", "wasserstein"),
+        ("training__batch", 1),
+        ("training__ema_decay", 1),
+        ("training__anchor_weight", math.nan),
+        ("one_shot__frequencies", 7),
+        ("evaluation__synthetic_images", 15),
+        ("phantoms", 3),
+        ("privacy", 3),
+    ],
+)
+def test_an_impossible_value_is_told_with_name_value_and_expectation(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        changed(**{key: value})
+    error = caught.value
+    assert error.name == key.replace("__", ".")
+    assert error.value is value or list(error.value) == value  # type: ignore[call-overload]
+    assert error.expected
+    assert str(error) == f"{error.name} = {error.value!r}: expected {error.expected}"
+    assert error.exit_code == 2
+
+
+def test_a_bad_item_of_a_list_is_named_by_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"^sites\.weights\.1 = nan: expected a finite number"):
+        changed(sites__weights=[1.0, math.nan, 1.0])
+    with pytest.raises(ConfigError, match=r"^data\.classes\.0 = 1: "):
+        changed(data__classes=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("colour", "rounds"),
+        ("privacy.epsilom", "epsilon"),
+        ("phantoms.patient", "patients"),
+        ("data.path2", "path"),
+    ],
+)
+def test_an_unknown_key_is_refused_and_the_known_ones_are_listed(key: str, known: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_study(unflatten(flatten(MINIMAL) | {key: 1}))
+    assert caught.value.name == key
+    assert "no such key; known are" in caught.value.expected
+    assert known in caught.value.expected
+
+
+def test_a_quoted_key_with_a_dot_is_unknown_and_no_crash() -> None:
+    with pytest.raises(ConfigError, match="no such key"):
+        parse_study(MINIMAL | {"privacy": {"a.b": 1}})
+
+
+def test_a_value_where_a_table_belongs_lists_the_keys_of_the_table() -> None:
+    with pytest.raises(ConfigError, match=r"^privacy = 3: expected a table; known are clip_norm, delta"):
+        changed(privacy=3)
+
+
+def test_a_missing_value_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.path = None: expected a value"):
+        parse_study({"name": "x", "data": {"kind": "npz"}})
+    with pytest.raises(ConfigError, match=r"^data = None: expected a value"):
+        parse_study({"name": "x"})
+
+
+def test_image_sizes_are_those_of_the_networks() -> None:
+    assert [changed(data__image_size=size).data.image_size for size in IMAGE_SIZES] == [28, 32, 64, 128]
+
+
+# Files and overrides
+
+
+def test_an_override_is_a_toml_value_else_a_string(file: Path) -> None:
+    study = load_study(
+        file,
+        [
+            "privacy.epsilon=2.5",
+            "name=other",
+            "data.flip=true",
+            'data.classes=["a", "b"]',
+            "sites.epsilon_cap=inf",
+            "data.path=a=b.npz",
+        ],
+    )
+    assert study.privacy.epsilon == 2.5
+    assert study.name == "other"
+    assert study.data.flip is True
+    assert study.data.classes == ("a", "b")
+    assert study.sites.epsilon_cap == math.inf
+    assert study.data.path == "a=b.npz"
+
+
+def test_an_override_can_add_a_nested_key_and_a_table(file: Path) -> None:
+    study = load_study(file, ["phantoms.patients=3", "training.batch=8"])
+    assert study.phantoms is not None
+    assert study.phantoms.patients == 3
+    assert study.training.batch == 8
+    assert study.privacy.epsilon == 4
+
+
+def test_an_override_of_a_table_replaces_all_of_it(file: Path) -> None:
+    study = load_study(file, ["privacy={delta = 1e-6}"])
+    assert (study.privacy.epsilon, study.privacy.delta) == (10.0, 1e-6)
+    with pytest.raises(ConfigError, match=r"^privacy = 5: expected a table"):
+        load_study(file, ["privacy=5"])
+    both = load_study(file, ["privacy={delta = 1e-6}", "privacy.epsilon=3"])
+    assert (both.privacy.epsilon, both.privacy.delta) == (3.0, 1e-6)
+
+
+def test_the_last_override_of_a_key_counts(file: Path) -> None:
+    assert load_study(file, ["rounds=1", "rounds=2"]).rounds == 2
+
+
+@pytest.mark.parametrize("override", ["rounds", "=3", " = 3", ""])
+def test_an_override_without_key_or_value_is_refused(file: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load_study(file, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("privacy.epsilon.more=3", "privacy.epsilon.more"),
+        ("privacy.epsilom=3", "privacy.epsilom"),
+        ("new.table.key=3", "new"),
+        ("rounds=three", "rounds"),
+        ("rounds=03", "rounds"),
+        ("rounds=3\nname = 'y'", "rounds"),
+        ("name=2024-01-01", "name"),
+        ("data..path=3", "data."),
+    ],
+)
+def test_a_bad_override_is_a_config_error(file: Path, override: str, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_study(file, [override])
+    assert caught.value.name == name
+
+
+def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.toml: No such file"):
+        load_study(tmp_path / "gone.toml")
+    for content in (b"name = ", b"\xff\xfe"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.toml is not TOML"):
+            load_study(tmp_path / "bad.toml")
+    with pytest.raises(InputError, match="Is a directory"):
+        load_study(tmp_path)
+
+
+# The codec
+
+KEYS = st.text(alphabet="abc_", min_size=1, max_size=4)
+VALUES = st.one_of(st.integers(), st.booleans(), st.text(max_size=5), st.lists(st.integers(), max_size=3))
+TABLES = st.recursive(
+    st.dictionaries(KEYS, VALUES, max_size=3),
+    lambda inner: st.dictionaries(KEYS, st.one_of(VALUES, inner), max_size=3),
+    max_leaves=8,
+)
+
+
+@given(TABLES)
+def test_unflatten_is_the_inverse_of_flatten(body: dict[str, Any]) -> None:
+    flat = flatten(body)
+    assert unflatten(flat) == body
+    assert all(not value for value in flat.values() if isinstance(value, dict))
+
+
+@pytest.mark.parametrize("flat", [{"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}])
+def test_a_key_is_no_value_and_table_at_once(flat: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="no value and table at once"):
+        unflatten(flat)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    epsilon=st.floats(1e-3, 1e3),
+    cap=st.one_of(st.floats(0.1, 100), st.just(math.inf)),
+    classes=st.lists(st.text(max_size=5), max_size=4, unique=True),
+    weights=st.one_of(st.just([]), st.lists(st.floats(0.1, 10), min_size=3, max_size=3)),
+    noise=st.one_of(st.none(), st.floats(0.1, 10)),
+    patients=st.one_of(st.none(), st.integers(1, 999)),
+)
+def test_what_is_written_is_read_back(tmp_path: Path, **drawn: Any) -> None:
+    study = changed(
+        privacy__epsilon=drawn["epsilon"],
+        sites__epsilon_cap=drawn["cap"],
+        data__classes=drawn["classes"],
+        sites__weights=drawn["weights"],
+        privacy__noise_multiplier=drawn["noise"],
+        **({"phantoms__patients": drawn["patients"]} if drawn["patients"] else {}),
+    )
+    path = tmp_path / "study.toml"
+    path.write_text(study.to_toml(), encoding="utf-8")
+    assert load_study(path) == study
+    assert parse_study(unflatten(flatten(study.to_dict()))) == study
+    assert tomllib.loads(study.to_toml()) == study.to_dict()

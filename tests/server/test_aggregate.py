@@ -1,0 +1,212 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from medgan_core.errors import UpdateError
+from medgan_core.messages import Array, Phase, Request, Update
+from server.aggregate import average, check_update, total
+from server.state import expected_groups
+from tests.server.making import Federation, answer, federation, sealed, with_groups
+
+FLOATS = arrays.arrays(np.float32, (2, 3), elements=st.floats(-100, 100, width=32))
+
+
+@pytest.fixture(scope="module")
+def of() -> Federation:
+    """In its first training round, so that both networks come back."""
+    made = federation()
+    state = replace(made.state, round=1, groups=dict(made.state.groups) | {"statistics": {}})
+    return replace(made, state=state)
+
+
+@pytest.fixture
+def check(of: Federation) -> Callable[[Update], None]:
+    expected = expected_groups(of.study, of.task, of.state)
+    return lambda update: check_update(update, of.request(), expected)
+
+
+@pytest.fixture
+def good(of: Federation) -> Update:
+    return answer(of, of.state, "site-1")
+
+
+def changed(update: Update, group: str, name: str, array: Array | None) -> Update:
+    """With another tensor, or without it, and a receipt for that."""
+    named = {key: value for key, value in update.groups[group].items() if key != name}
+    if array is not None:
+        named[name] = array
+    return with_groups(update, {**update.groups, group: named})
+
+
+def tensor(update: Update, name: str = "last.bias") -> Array:
+    return update.groups["generator"][name]
+
+
+# What is acceptable
+
+
+def test_an_answer_to_the_request_is_accepted(check: Callable[[Update], None], good: Update) -> None:
+    check(good)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_refused(
+    check: Callable[[Update], None], good: Update, bad: float
+) -> None:
+    array = tensor(good, "first.weight").copy()
+    array[1, 2] = bad
+    with pytest.raises(
+        UpdateError, match=r"update of site-1 in round 1: generator/first\.weight: holds NaN or"
+    ):
+        check(changed(good, "generator", "first.weight", array))
+
+
+def test_another_shape_is_refused_by_name(check: Callable[[Update], None], good: Update) -> None:
+    with pytest.raises(UpdateError, match=r"generator/last\.bias: shape \(1, 1\), expected \(1,\)"):
+        check(changed(good, "generator", "last.bias", tensor(good)[None]))
+    with pytest.raises(UpdateError, match=r"generator/last\.bias: shape \(\), expected"):
+        check(changed(good, "generator", "last.bias", tensor(good).reshape(())))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32, ">f4", np.bool_, "U3", object])
+def test_another_dtype_is_refused_by_name(check: Callable[[Update], None], good: Update, dtype: Any) -> None:
+    with pytest.raises(UpdateError, match=r"generator/last\.bias: dtype .*, expected float32"):
+        check(changed(good, "generator", "last.bias", tensor(good).astype(dtype)))
+
+
+def test_a_missing_tensor_is_refused_by_name(check: Callable[[Update], None], good: Update) -> None:
+    with pytest.raises(UpdateError, match=r"tensor of generator missing: last\.bias"):
+        check(changed(good, "generator", "last.bias", None))
+
+
+def test_an_extra_tensor_is_refused_by_name(check: Callable[[Update], None], good: Update) -> None:
+    with pytest.raises(UpdateError, match="tensor of generator not expected: patients"):
+        check(changed(good, "generator", "patients", np.zeros(3)))
+
+
+def test_a_missing_group_is_refused_by_name(check: Callable[[Update], None], good: Update) -> None:
+    with pytest.raises(UpdateError, match="group missing: discriminator"):
+        check(with_groups(good, {"generator": good.groups["generator"]}))
+
+
+@pytest.mark.parametrize("extra", [{}, {"w": np.zeros(2)}])
+def test_an_extra_group_is_refused_by_name(
+    check: Callable[[Update], None], good: Update, extra: dict[str, Array]
+) -> None:
+    with pytest.raises(UpdateError, match="group not expected: momentum"):
+        check(with_groups(good, {**good.groups, "momentum": extra}))
+
+
+def test_missing_and_extra_metrics_are_refused_by_name(check: Callable[[Update], None], good: Update) -> None:
+    with pytest.raises(UpdateError, match="metric not expected: real_loss"):
+        check(sealed(replace(good, metrics=dict(good.metrics) | {"real_loss": 1.0})))
+    with pytest.raises(
+        UpdateError, match="metric missing: discriminator_accuracy_on_fakes, discriminator_st"
+    ):
+        check(sealed(replace(good, metrics={"generator_loss": 1.0})))
+
+
+@pytest.mark.parametrize("change", [{"round": 2}, {"phase": Phase.EVALUATE}])
+def test_an_answer_to_another_round_is_refused(
+    check: Callable[[Update], None], good: Update, change: dict[str, Any]
+) -> None:
+    with pytest.raises(UpdateError, match=r"answers round \d \(.*\), expected round 1 \(train\)"):
+        check(sealed(replace(good, **change)))
+
+
+@pytest.mark.parametrize("change", [{"round": 2}, {"phase": Phase.EVALUATE}, {"site": "site-2"}])
+def test_the_receipt_of_another_site_or_round_is_refused(
+    check: Callable[[Update], None], good: Update, change: dict[str, Any]
+) -> None:
+    with pytest.raises(UpdateError, match="its receipt is of another site or round"):
+        check(replace(good, receipt=replace(good.receipt, **change)))
+
+
+@pytest.mark.parametrize("change", [{"run": "run-2"}, {"request_digest": "0" * 64}])
+def test_the_receipt_of_another_request_is_refused(
+    check: Callable[[Update], None], good: Update, change: dict[str, Any]
+) -> None:
+    with pytest.raises(UpdateError, match="its receipt is for another request"):
+        check(replace(good, receipt=replace(good.receipt, **change)))
+
+
+def test_the_same_round_of_another_state_is_another_request(of: Federation, good: Update) -> None:
+    other = {**of.state.groups, "generator": good.groups["generator"]}
+    request: Request = of.request(replace(of.state, groups=other))
+    with pytest.raises(UpdateError, match="its receipt is for another request"):
+        check_update(good, request, expected_groups(of.study, of.task, of.state))
+
+
+def test_content_that_was_changed_on_the_way_is_refused(
+    check: Callable[[Update], None], good: Update
+) -> None:
+    with pytest.raises(UpdateError, match="its content is not what its receipt sealed"):
+        check(replace(good, groups=changed(good, "generator", "last.bias", tensor(good) + 1).groups))
+    with pytest.raises(UpdateError, match="its content is not what its receipt sealed"):
+        check(replace(good, metrics=dict(good.metrics) | {"generator_loss": 9.0}))
+
+
+def test_an_unsealed_update_is_refused(check: Callable[[Update], None], good: Update) -> None:
+    with pytest.raises(UpdateError, match="its content is not what its receipt sealed"):
+        check(replace(good, receipt=replace(good.receipt, update_digest="")))
+
+
+# The average
+
+
+def update_of(site: str, array: Array) -> Update:
+    receipt: Any = None
+    return Update(site, 1, Phase.TRAIN, {"g": {"w": array}}, {}, receipt)
+
+
+@given(
+    st.lists(st.tuples(FLOATS, st.floats(0.01, 100)), min_size=1, max_size=4),
+    st.randoms(use_true_random=False),
+)
+def test_fedavg_is_the_weighted_mean_in_whatever_order(
+    given_: list[tuple[Array, float]], random: Any
+) -> None:
+    updates = [update_of(f"s{i}", array) for i, (array, _) in enumerate(given_)]
+    weights = {f"s{i}": weight for i, (_, weight) in enumerate(given_)}
+    mean = average(updates, weights, "g")["w"]
+    expected = np.average([a.astype(np.float64) for a, _ in given_], axis=0, weights=list(weights.values()))
+    assert mean.dtype == np.float32
+    assert np.allclose(mean, expected, rtol=1e-5, atol=1e-5)
+    random.shuffle(updates)
+    assert np.array_equal(average(updates, weights, "g")["w"], mean)
+
+
+@given(FLOATS, FLOATS, st.floats(0.1, 10), st.floats(0.1, 10))
+def test_weights_are_renormalised_over_the_sites_that_answered(
+    one: Array, other: Array, a: float, b: float
+) -> None:
+    updates = [update_of("a", one), update_of("b", other)]
+    with_absent = average(updates, {"a": a, "b": b, "absent": 50.0}, "g")["w"]
+    scaled = average(updates, {"a": a / (a + b), "b": b / (a + b)}, "g")["w"]
+    assert np.allclose(with_absent, scaled, rtol=1e-5, atol=1e-5)
+
+
+def test_one_site_alone_is_taken_as_it_is() -> None:
+    array = np.array([1e-30, 3e38, -3e38], dtype=np.float32)
+    assert np.array_equal(average([update_of("a", array)], {"a": 0.1}, "g")["w"], array)
+
+
+def test_large_weights_do_not_overflow() -> None:
+    large = np.array([3e38], dtype=np.float32)
+    mean = average([update_of("a", large), update_of("b", large)], {"a": 0.5, "b": 0.5}, "g")["w"]
+    assert np.array_equal(mean, large)
+
+
+def test_the_total_is_the_plain_sum_in_whatever_order() -> None:
+    updates = [
+        update_of(name, np.array([value, 1.0])) for name, value in (("a", 0.1), ("b", 0.2), ("c", 1e16))
+    ]
+    straight, back = total(updates, "g", "w"), total(updates[::-1], "g", "w")
+    assert np.array_equal(straight, back)
+    assert straight.tolist() == [0.1 + 0.2 + 1e16, 3.0]

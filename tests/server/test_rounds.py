@@ -1,0 +1,136 @@
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medgan_core.errors import QuorumError
+from medgan_core.messages import Request, Update
+from server.rounds import Refusal, federate
+from server.state import FederationState
+from tests.server.making import SITES, Federation, answer, federation, with_groups
+
+
+@pytest.fixture(scope="module")
+def of() -> Federation:
+    """Two of three sites are enough."""
+    return federation(sites__quorum=2)
+
+
+def poisoned(update: Update) -> Update:
+    """NaN in the first tensor."""
+    (group, arrays), *_ = update.groups.items()
+    (name, array), *_ = arrays.items()
+    return with_groups(update, {**update.groups, group: {**arrays, name: np.full_like(array, np.nan)}})
+
+
+class Kept:
+    """A coordinator's disk."""
+
+    def __init__(self, of: Federation) -> None:
+        self.of = of
+        self.states = [of.state]
+        self.refusals: list[Refusal] = []
+
+    @property
+    def latest(self) -> FederationState:
+        return self.states[-1]
+
+    def run(
+        self, answers: Callable[[list[Update]], Iterable[Update | Refusal]] = lambda updates: updates
+    ) -> FederationState:
+        """Go on from the last kept state; `answers` may change what the sites say."""
+
+        def exchange(request: Request) -> Iterable[Update | Refusal]:
+            assert request.digest() == self.of.request(self.latest).digest()
+            return answers(self.of.answers(self.latest))
+
+        return federate(
+            self.of.study,
+            self.of.task,
+            self.of.plan,
+            self.latest,
+            exchange,
+            keep=self.states.append,
+            refused=self.refusals.append,
+        )
+
+
+def test_a_run_keeps_every_state_before_the_next_request(of: Federation) -> None:
+    kept = Kept(of)
+    assert kept.run() is kept.latest
+    assert [state.round for state in kept.states] == [0, 1, 2, 3, 4]
+    assert kept.refusals == []
+    assert kept.run() is kept.latest  # a finished run asks nothing
+    assert len(kept.states) == 5
+
+
+def test_with_the_quorum_met_a_round_goes_on_without_the_bad_site(of: Federation) -> None:
+    kept = Kept(of)
+    kept.run(lambda updates: [updates[0], poisoned(updates[1]), updates[2]])
+    assert {refusal.site for refusal in kept.refusals} == {"site-2"}
+    assert all("holds NaN" in refusal.reason for refusal in kept.refusals)
+    assert all(entry["sites"] == ["site-1", "site-3"] for entry in kept.latest.history)
+    # what a site was charged for has left it, refused or not, so the release accounts for it
+    assert sorted(r.site for r in kept.latest.receipts) == [f"site-{s}" for s in (1, 2, 3) for _ in range(4)]
+
+
+def test_a_site_that_says_no_is_a_refusal_and_no_error(of: Federation) -> None:
+    kept = Kept(of)
+    kept.run(lambda updates: [*updates[:2], Refusal("site-3", "not approved")])
+    assert {(refusal.site, refusal.reason) for refusal in kept.refusals} == {("site-3", "not approved")}
+
+
+def test_below_the_quorum_the_run_fails_by_name_and_the_last_state_stays(of: Federation) -> None:
+    kept = Kept(of)
+
+    def worse(updates: list[Update]) -> list[Update | Refusal]:
+        if kept.latest.round < 2:
+            return [*updates]
+        return [poisoned(updates[0]), updates[1], Refusal("site-3", "site-3 is away")]
+
+    with pytest.raises(QuorumError) as caught:
+        kept.run(worse)
+    said = str(caught.value)
+    assert said.startswith("round 2: 1 acceptable updates, the study needs 2 (update of site-1 in round 2: ")
+    assert "site-3 is away" in said
+    assert "resume" in said
+    assert caught.value.exit_code == 1
+    assert kept.latest.round == 2
+    assert kept.run().round == 4  # resumed when the sites are mended
+
+
+def test_nobody_answers(of: Federation) -> None:
+    with pytest.raises(QuorumError, match=r"0 acceptable updates, the study needs 2 \(no answer\)"):
+        Kept(of).run(lambda updates: [])
+
+
+def test_without_a_quorum_all_sites_are_needed() -> None:
+    with pytest.raises(QuorumError, match="2 acceptable updates, the study needs 3"):
+        Kept(federation()).run(lambda updates: updates[:2])
+
+
+def test_updates_are_sorted_by_site_whoever_is_first(of: Federation) -> None:
+    accepted, refused = of.accept(of.answers(of.state)[::-1])
+    assert accepted == list(SITES)
+    assert refused == []
+
+
+def test_a_site_of_another_run_is_refused_by_name(of: Federation) -> None:
+    accepted, refused = of.accept([answer(of, of.state, "stranger"), answer(of, of.state, "site-1")])
+    assert accepted == ["site-1"]
+    assert refused == ["update of stranger in round 0: no site of this run"]
+
+
+def test_a_second_answer_is_refused_and_the_first_one_counts(of: Federation) -> None:
+    first, second = answer(of, of.state, "site-1", 1), answer(of, of.state, "site-1", 2)
+    accepted, refused = of.accept([first, second, first])
+    assert accepted == ["site-1"]
+    assert refused == ["update of site-1 in round 0: answered twice"] * 2
+
+
+def test_a_site_cannot_answer_for_another(of: Federation) -> None:
+    update = answer(of, of.state, "site-1")
+    accepted, refused = of.accept([replace(update, site="site-2")])
+    assert accepted == []
+    assert refused == ["update of site-2 in round 0: its receipt is of another site or round"]

@@ -1,0 +1,125 @@
+"""The hospitals of a simulation: where their data and ledgers are, and who declared what."""
+
+from pathlib import Path
+
+import pytest
+
+from medgan_core.errors import ConfigError, InputError, IntegrityError
+from medgan_core.record import RunFolder
+from simulations.hospitals import (
+    Launch,
+    data_root,
+    keep_heads,
+    open_ledger,
+    open_sites,
+    pooled,
+    secret_random,
+)
+from tests.simulations.making import tiny_study
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "runs", tiny_study())
+
+
+def test_data_comes_from_the_option_else_the_variable_else_the_shared_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDGAN_DATA", "/elsewhere")
+    assert data_root(tmp_path) == tmp_path
+    assert data_root(None) == Path("/elsewhere")
+    monkeypatch.setenv("MEDGAN_DATA", "")
+    assert data_root(None) == Path("../shared/data")
+
+
+def test_a_data_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--data nowhere: no such folder"):
+        data_root(tmp_path / "nowhere")
+
+
+def test_the_variable_is_used_where_a_launch_names_no_folder(
+    run: RunFolder, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDGAN_DATA", str(data))
+    assert len(open_sites(tiny_study(), run, Launch())) == 2
+
+
+def test_no_patient_is_at_two_sites_or_on_both_sides_of_the_split(run: RunFolder, data: Path) -> None:
+    sites = open_sites(tiny_study(), run, Launch(data=str(data)))
+    parts = [
+        patient for site in sites for part in (site.training, site.held_out) for patient in part.patients
+    ]
+    assert len(parts) == len(set(parts)) == 40
+
+
+def test_only_the_person_who_starts_a_run_declares_unknown_data_public(run: RunFolder, data: Path) -> None:
+    for declared in (False, True):
+        sites = open_sites(tiny_study(), run, Launch(data=str(data), public=declared))
+        assert {site.training.card.public for site in sites} == {declared}
+        assert {site.held_out.card.public for site in sites} == {declared}
+
+
+def test_phantoms_are_made_once_and_are_public(tmp_path: Path) -> None:
+    changes = {"phantoms__patients": 30, "phantoms__pixels": 32, "sites__assign": "manifest"}
+    study = tiny_study(
+        data__kind="dicom", data__path="phantoms", data__patients="", data__classes=["normal", "opacity"],
+        sites__count=3, **changes
+    )  # fmt: skip
+    run = RunFolder.create(tmp_path, study)
+    sites = open_sites(study, run, Launch(data="/nowhere"))
+    written = {path: path.stat().st_mtime_ns for path in (run.path / "data").rglob("*.dcm")}
+    assert all(site.training.card.public for site in sites)
+    open_sites(study, run, Launch())
+    assert written == {path: path.stat().st_mtime_ns for path in (run.path / "data").rglob("*.dcm")}
+
+
+def test_a_site_without_a_patient_to_hold_out_is_named(run: RunFolder, data: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"sites\.count = 12: expected fewer sites, or more patients: site-"
+    ):
+        open_sites(tiny_study(sites__count=12), run, Launch(data=str(data)))
+
+
+def test_pooling_keeps_every_image_with_its_patient(run: RunFolder, data: Path) -> None:
+    sites = open_sites(tiny_study(), run, Launch(data=str(data)))
+    training, held_out = pooled(sites, sites[0].training.card)
+    assert len(training) + len(held_out) == 40
+    first = len(sites[0].training)
+    second = sites[1].training
+    assert training.patients[first:] == second.patients
+    assert training.owner[-1] - first == second.owner[-1]
+    assert training.images[-1].equal(second.images[-1])
+
+
+def test_ledgers_are_the_run_s_own_unless_runs_share_them(run: RunFolder, tmp_path: Path) -> None:
+    study = tiny_study(privacy__delta=1e-6)
+    own = open_ledger(study, run, Launch(), "site-1")
+    common = open_ledger(study, run, Launch(ledgers=str(tmp_path / "ledgers")), "site-1")
+    assert own.path == run.path / "sites" / "site-1" / "ledger.sqlite"
+    assert common.path == tmp_path / "ledgers" / "site-1" / "ledger.sqlite"
+    assert (own.policy.epsilon_cap, own.policy.delta) == (20.0, 1e-6)
+    own.disconnect()
+    common.disconnect()
+
+
+def test_heads_lie_with_the_run_or_beside_the_runs_that_share_ledgers(run: RunFolder, tmp_path: Path) -> None:
+    for launch, folder in ((Launch(), run.path), (Launch(ledgers=str(tmp_path / "l")), run.path.parent)):
+        with open_ledger(tiny_study(), run, launch, "site-1") as ledger:
+            keep_heads(run, launch, [ledger])
+            head = ledger.witness().head
+        heads = folder / "ledger-heads.json"
+        assert head in heads.read_text()
+        assert str(tmp_path) not in heads.read_text()
+
+
+def test_damaged_heads_are_named(run: RunFolder) -> None:
+    for body in ("{", "[]", '{"site-1": {"colour": 1}}'):
+        (run.path / "ledger-heads.json").write_text(body)
+        with pytest.raises(IntegrityError, match=r"ledger-heads\.json"):
+            open_ledger(tiny_study(), run, Launch(), "site-1")
+
+
+def test_the_secret_source_is_never_a_seeded_one() -> None:
+    first, second = secret_random("site-1", 0).normal(8), secret_random("site-1", 0).normal(8)
+    assert not first.equal(second)

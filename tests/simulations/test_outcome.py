@@ -1,0 +1,71 @@
+"""What a finished run says to whom: public figures, a site's own, and what was spent."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medgan_core.record import RunFolder
+from simulations.course import run_study
+from simulations.hospitals import Launch
+from tests.simulations.making import tiny_study
+
+REAL_FIGURES = ("train_on_real", "train_on_synthetic", "fidelity", "memorization")
+
+
+@pytest.fixture(scope="module")
+def declared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run without privacy on data that a person declared public."""
+    study = tiny_study(evaluation__reports=True, privacy__mode="off")
+    return run_study(study, tmp_path_factory.mktemp("public"), Launch(data=str(data), public=True))
+
+
+def texts(folder: Path) -> str:
+    """All that a run's folder says in text, the sites' own folders excepted."""
+    files = [
+        path for path in folder.rglob("*") if path.suffix in {".json", ".jsonl", ".md", ".html", ".toml"}
+    ]
+    return "".join(path.read_text() for path in files if "sites" not in path.relative_to(folder).parts)
+
+
+def test_figures_of_data_that_are_not_public_stay_in_the_sites_own_reports(finished: RunFolder) -> None:
+    told = json.loads((finished.path / "metrics.json").read_text())
+    assert "public" not in told
+    assert set(told["released"]) == {"accuracy", "balanced_accuracy", "auc"}
+    everything = texts(finished.path)
+    for site in ("site-1", "site-2"):
+        report = json.loads((finished.path / "sites" / site / "report.json").read_text())
+        assert set(REAL_FIGURES) <= set(report)
+        figures = [value for part in report.values() for value in part.values() if isinstance(value, float)]
+        assert [value for value in figures if len(str(value)) > 8 and str(value) in everything] == []
+    assert not any(f'"{name}"' in everything for name in REAL_FIGURES)
+
+
+def test_figures_of_declared_data_are_in_metrics_and_no_site_has_its_own(declared: RunFolder) -> None:
+    told = json.loads((declared.path / "metrics.json").read_text())
+    assert set(REAL_FIGURES) <= set(told["public"])
+    assert not list(declared.path.glob("sites/*/report.json"))
+
+
+def test_a_run_without_privacy_says_so_on_everything(declared: RunFolder) -> None:
+    for name in ("metrics.json", "report.html", "release/card.json", "release/card.md"):
+        assert "NOT PRIVATE" in (declared.path / name).read_text(), name
+    told = json.loads((declared.path / "metrics.json").read_text())
+    assert told["epsilon"] == "inf"
+    assert [site["account"] for site in told["sites"]] == ["inf", "inf"]
+    assert '"inf"' in (declared.path / "ledger.json").read_text()
+
+
+def test_each_site_s_spending_is_told_by_account(finished: RunFolder) -> None:
+    told = json.loads((finished.path / "metrics.json").read_text())
+    assert [site["site"] for site in told["sites"]] == ["site-1", "site-2"]
+    for site in told["sites"]:
+        assert told["epsilon"] == pytest.approx(max(site["training"], site["held_out"]))
+        assert site["account"] == pytest.approx(told["epsilon"])
+
+
+def test_a_study_that_wants_no_reports_has_none(data: Path, tmp_path: Path) -> None:
+    run = run_study(tiny_study(rounds=0), tmp_path, Launch(data=str(data), public=True))
+    assert "public" not in json.loads((run.path / "metrics.json").read_text())
+    assert not list(run.path.glob("sites/*/report.json"))
+    assert (run.release / "manifest.json").is_file()
