@@ -19,7 +19,7 @@ from medgan_core.evaluate.histogram import score_histogram
 from medgan_core.evaluate.utility import class_scores, make_classifier
 from medgan_core.gan.steps import Anchor, Rhythm, balanced_labels, generator_step
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import Array, Arrays, Groups, Phase, Request
+from medgan_core.messages import PROPORTIONS, Array, Arrays, Groups, Phase, Request
 from medgan_core.privacy.embedding import Embedding, Features, patient_sum
 from medgan_core.privacy.engine import PrivateOptimizer
 from medgan_core.privacy.noise import SecretRandom
@@ -119,16 +119,18 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
     steps = optim.Adam(generator.parameters(), training.generator_learning_rate, betas=(0.5, 0.999))
     rhythm = Rhythm(training.generator_every, training.adaptive)
     labels = balanced_labels(training.batch, len(task.classes))
+    shares = _label_shares(asked)
     sample, anchor = _patient_sampler(asked), _anchor(asked)
     losses: list[float] = []
     rejected: list[float] = []
     for step in range(1, plan.steps + 1):
+        fake_labels = torch.multinomial(shares, training.batch, replacement=True, generator=public)
         with torch.no_grad():
-            fakes = task.sample(generator, labels, public)
-        optimizer.step(task.real_loss, *sample(), partial(_fake_loss, task, fakes, labels))
+            fakes = task.sample(generator, fake_labels, public)
+        optimizer.step(task.real_loss, *sample(), partial(_fake_loss, task, fakes, fake_labels))
         if step % _LISTEN_EVERY == 0 or step == plan.steps:
             with torch.no_grad():
-                rejected.append(float(task.rejects(optimizer.network, fakes, labels).float().mean()))
+                rejected.append(float(task.rejects(optimizer.network, fakes, fake_labels).float().mean()))
             rhythm.hear(rejected[-1])
         if rhythm.due(step) or (step == plan.steps and not losses):
             loss = generator_step(
@@ -147,6 +149,17 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
         "discriminator_accuracy_on_fakes": sum(rejected) / len(rejected),
         "discriminator_steps": float(plan.steps),
     }
+
+
+def _label_shares(asked: _Asked) -> torch.Tensor:
+    """How often each class is drawn for the discriminator's fakes, [classes].
+
+    As the site itself released by noisy counts, so that its discriminator cannot tell fakes by their label
+    where the site has many of one class and few of another; uniform where it released nothing.
+    """
+    classes = len(asked.task.classes)
+    known = asked.request.groups["statistics"].get(f"{PROPORTIONS}{asked.site.name}")
+    return torch.full((classes,), 1.0 / classes) if known is None else torch.tensor(known)
 
 
 def _patient_sampler(asked: _Asked) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

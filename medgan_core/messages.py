@@ -19,6 +19,10 @@ Arrays = Mapping[str, Array]
 Groups = Mapping[str, Arrays]
 
 
+# Prefix of the tensors in "statistics" that hold the classes' shares [classes] at the site named after it.
+PROPORTIONS = "proportions."
+
+
 class Phase(StrEnum):
     """The kinds of round of a run, in their order."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from medgan_core.errors import QuorumError, UpdateError
+from medgan_core.errors import QuorumError, RoundError, UpdateError
 from medgan_core.messages import Request, Update
 from medgan_core.wire import MESSAGE_TYPES, answer_from_records, request_to_records
 from server.rounds import Exchange, Refusal
@@ -14,14 +14,22 @@ from server.rounds import Exchange, Refusal
 _POLL_SECONDS = 0.1
 
 
-def make_server_app(course: Callable[[Exchange], object], sites: int, timeout: float) -> ServerApp:
-    """A ServerApp that runs `course(exchange)` once `sites` nodes are there; each waits `timeout` s."""
+def make_server_app(
+    course: Callable[[Exchange], object],
+    sites: int,
+    timeout: float,
+    stopped: Callable[[], bool] = lambda: False,
+) -> ServerApp:
+    """A ServerApp that runs `course(exchange)` once `sites` nodes are there; each wait takes `timeout` s.
+
+    A wait ends with a RoundError as soon as `stopped()` is true.
+    """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         nodes = _wait_for_nodes(grid, sites, timeout)
-        course(lambda request: _exchange(grid, nodes, request, timeout))
+        course(lambda request: _exchange(grid, nodes, request, timeout, stopped))
 
     return app
 
@@ -37,15 +45,23 @@ def _wait_for_nodes(grid: Grid, sites: int, timeout: float) -> list[int]:
     return sorted(nodes)
 
 
-def _exchange(grid: Grid, nodes: list[int], request: Request, timeout: float) -> Iterator[Update | Refusal]:
+def _exchange(
+    grid: Grid, nodes: list[int], request: Request, timeout: float, stopped: Callable[[], bool]
+) -> Iterator[Update | Refusal]:
+    """Ask all nodes; each answer as it comes, not after the last as Flower's own send_and_receive does."""
     kind = MESSAGE_TYPES[request.phase]
     content = request_to_records(request)
     messages = [Message(content=content, dst_node_id=node, message_type=kind) for node in nodes]
-    silent = set(nodes)
-    for reply in grid.send_and_receive(messages, timeout=timeout):
-        silent.discard(reply.metadata.src_node_id)
-        yield _answer(reply)
-    for node in sorted(silent):
+    waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
+    end = time.monotonic() + timeout
+    while waiting and time.monotonic() < end:
+        if stopped():
+            raise RoundError(f"round {request.round} was stopped: resume the run")
+        for reply in grid.pull_messages(list(waiting)):
+            waiting.pop(reply.metadata.reply_to_message_id, None)
+            yield _answer(reply)
+        time.sleep(_POLL_SECONDS if waiting else 0)
+    for node in sorted(waiting.values()):
         yield Refusal(f"node {node}", f"node {node} gave no answer within {timeout:g} s")
 
 

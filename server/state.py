@@ -19,7 +19,7 @@ from medgan_core.gan.ema import ema
 from medgan_core.gan.networks import calibrate
 from medgan_core.gan.steps import balanced_labels
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import Array, Arrays, Groups, Phase, Receipt, Request, Update
+from medgan_core.messages import PROPORTIONS, Array, Arrays, Groups, Phase, Receipt, Request, Update
 from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
@@ -154,8 +154,15 @@ def _after_one_shot(
     )
     start = weights_of(generator)
     counts = {"noisy_counts": [round(float(count), 3) for count in embedding.counts]}
-    groups = {**state.groups, "generator": start, "average": start, "statistics": {"embedding": noisy}}
+    statistics = {"embedding": noisy, **_proportions_by_site(study, updates)}
+    groups = {**state.groups, "generator": start, "average": start, "statistics": statistics}
     return groups, {"mismatch": mismatch, **counts}
+
+
+def _proportions_by_site(study: Study, updates: Sequence[Update]) -> dict[str, Array]:
+    """The classes' shares at each site by the noisy counts that it released itself."""
+    shares = {u.site: noisy_proportions(study, u.groups["statistics"]["embedding"]) for u in updates}
+    return {f"{PROPORTIONS}{site}": np.asarray(share) for site, share in shares.items()}
 
 
 def _after_training(

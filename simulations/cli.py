@@ -109,6 +109,16 @@ def _way_on() -> Iterator[None]:
         raise
 
 
+@app.command()
+def abandon(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run that will not be resumed.")],
+) -> None:
+    """Give up a run: its sites' holds are free again, what was charged stays charged."""
+    from simulations.course import abandon_run
+
+    typer.echo(f"abandoned: {abandon_run(folder).path}")
+
+
 def _print_plan(study: Study) -> None:
     from medgan_core.privacy.plan import PrivacyPlan
 

@@ -80,6 +80,21 @@ def resume_run(
     return RunFolder(path)
 
 
+def abandon_run(path: Path) -> RunFolder:
+    """Give up a run: what its sites still hold for it is free again, what was charged stays charged.
+
+    Raises InputError for a folder that is no run or was renamed. The run cannot be resumed afterwards.
+    """
+    run = RunFolder.open(path.resolve())
+    study, launch = run.study(), _launch_of(run)
+    with ExitStack() as stack:
+        sites = open_sites(study, run, launch)
+        for site in sites:
+            with suppress(RefusedError):  # a site that never approved it holds nothing
+                stack.enter_context(open_ledger(study, run, launch, site.name)).close_run(run.name)
+    return RunFolder(path)
+
+
 def _launch_of(run: RunFolder) -> Launch:
     body = read_json(run.path / _LAUNCH)
     try:

@@ -1,8 +1,9 @@
 """The same run through Flower's own simulation: a ServerApp, a ClientApp in Ray actors, the Message API."""
 
+import logging
 import os
+import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -47,7 +48,12 @@ def flower_engine(actors: Actors, sites: int, course: Course) -> FederationState
         except BaseException as error:  # Flower would wrap it: it is raised again below
             outcome.append(error)
 
-    _simulate(guarded, make_client_app(partial(_answer, actors)), sites)
+    stop = threading.Event()
+    server_app = make_server_app(guarded, sites, _TIMEOUT_SECONDS, stop.is_set)
+    try:
+        _simulate(server_app, make_client_app(partial(_answer, actors)), sites)
+    finally:
+        stop.set()  # after Ctrl-C Flower leaves the course waiting in a thread, for which Python would wait
     if not outcome:
         raise RoundError("Flower's simulation ended without a result: resume the run, or use --engine loop")
     result = outcome[0]
@@ -56,17 +62,18 @@ def flower_engine(actors: Actors, sites: int, course: Course) -> FederationState
     return result
 
 
-def _simulate(course: Callable[[Exchange], None], client_app: object, sites: int) -> None:
+def _simulate(server_app: object, client_app: object, sites: int) -> None:
     from flwr.simulation import run_simulation
 
     backend = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         "init_args": {"include_dashboard": False, "log_to_driver": False},
     }
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # what concerns a person, refusals say
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_simulation(
-            server_app=make_server_app(course, sites, _TIMEOUT_SECONDS),
+            server_app=server_app,
             client_app=client_app,
             num_supernodes=sites,
             backend_config=backend,

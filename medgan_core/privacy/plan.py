@@ -7,6 +7,7 @@ ledger is charged with; so the guarantee and the mechanism cannot drift apart.
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
 
@@ -114,6 +115,7 @@ class PrivacyPlan:
         )
 
 
+@lru_cache(maxsize=64)
 def _noise(study: Study) -> tuple[float, float, float]:
     """Noise multipliers of the one-shot query, the steps and the evaluation.
 

@@ -149,6 +149,17 @@ def test_ctrl_c_ends_with_130_and_names_the_command_that_goes_on(
     check_same_end(run, whole)
 
 
+def test_ctrl_c_ends_flower_s_engine_too(arguments: list[object], whole: Path, tmp_path: Path) -> None:
+    flower = [*arguments, "--engine", "flower"]
+    run, code, said = ended_by(signal.SIGINT, finished(3), flower, tmp_path)
+    assert code == 130
+    assert "Traceback" not in said
+    assert f"go on with: medgan-sim resume {run}" in said
+    resumed = call("medgan-sim", "resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    check_same_end(run, whole)
+
+
 def test_resuming_a_finished_run_does_nothing(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     done = call("medgan-sim", "resume", whole)

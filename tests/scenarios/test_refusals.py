@@ -14,7 +14,7 @@ from medgan_core.evaluate import utility
 from medgan_core.messages import Groups, Phase, Update
 from medgan_core.release.verify import verify_release
 from server.rounds import Refusal
-from simulations import course
+from simulations import course, hospitals
 from simulations.course import resume_run, run_study
 from simulations.hospitals import Launch
 from simulations.progress import Silent
@@ -74,7 +74,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
 
 def spoil_site_2(monkeypatch: pytest.MonkeyPatch, spoil: Spoil) -> None:
     """From now on site-2 answers the training round with something else, under a receipt that fits."""
-    make = course.make_worker
+    make = hospitals.make_worker
 
     def wrapped(*arguments: Any) -> Any:
         worker = make(*arguments)
@@ -113,9 +113,11 @@ def test_a_bad_update_is_refused_by_name_and_a_quorum_goes_on(
 def test_without_a_quorum_the_run_fails_clearly_and_is_resumed_at_no_new_charge(
     tmp_path: Path, launch: Launch, monkeypatch: pytest.MonkeyPatch, spoil: Spoil
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(QuorumError) as caught:
+    study = tiny_study(sites__count=3, sites__quorum=3)
+    with monkeypatch.context() as patch:
         spoil_site_2(patch, spoil)
-        run_study(tiny_study(sites__count=3, sites__quorum=3), tmp_path, launch)
+        with pytest.raises(QuorumError) as caught:
+            run_study(study, tmp_path, launch)
     [path] = tmp_path.iterdir()
     message = str(caught.value)
     assert "round 1: 2 acceptable updates, the study needs 3 (update of site-2 in round 1" in message

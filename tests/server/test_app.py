@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from medgan_core.errors import QuorumError
+from medgan_core.errors import QuorumError, RoundError
 from medgan_core.messages import Request, Update
 from medgan_core.wire import refusal_to_records, request_from_records, update_to_records
 from server.app import make_server_app
@@ -30,19 +30,25 @@ class Grid:
     def __init__(self, reply: Reply, come: Iterable[list[int]] = ([12, 11],)) -> None:
         self.reply, self.come = reply, list(come)
         self.asked: list[tuple[int, str]] = []
+        self.answers: dict[str, Message] = {}
 
     def get_node_ids(self) -> list[int]:
         return self.come.pop(0) if len(self.come) > 1 else self.come[0]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float) -> Iterable[Message]:
-        answers = []
-        for message in messages:
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        for number, message in enumerate(messages):
             self.asked.append((message.metadata.dst_node_id, message.metadata.message_type))
-            answers.append(self.reply(message, request_from_records(message.content)))
-        return [answer for answer in answers if answer is not None]
+            message.metadata._message_id = str(number)  # as Flower's own grids do
+            answer = self.reply(message, request_from_records(message.content))
+            self.answers |= {str(number): answer} if answer is not None else {}
+            yield str(number)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        come = sorted(set(message_ids) & set(self.answers))[:1]  # one at a time
+        return [self.answers.pop(name) for name in come]
 
 
-def heard(reply: Reply, **grid: Any) -> tuple[list[Update | Refusal], Grid]:
+def heard(reply: Reply, stopped: bool = False, **grid: Any) -> tuple[list[Update | Refusal], Grid]:
     """What the course gets for one request."""
     federation, got = making.federation(), list[Update | Refusal]()
 
@@ -50,8 +56,8 @@ def heard(reply: Reply, **grid: Any) -> tuple[list[Update | Refusal], Grid]:
         got.extend(exchange(federation.request()))
 
     fake = Grid(reply, **grid)
-    app = make_server_app(course, 2, timeout=0.3)
-    app(fake, Context(1, 0, {}, RecordDict(), {}))  # type: ignore[arg-type]
+    app = make_server_app(course, 2, 0.3, lambda: stopped)
+    app(fake, Context(1, 0, {}, RecordDict(), {}))
     return got, fake
 
 
@@ -74,8 +80,13 @@ def test_it_waits_until_all_nodes_are_there() -> None:
 
 
 def test_too_few_nodes_end_the_wait_with_what_to_do() -> None:
-    with pytest.raises(QuorumError, match="1 of 2 nodes came within 0.3 s: start the others and resume"):
+    with pytest.raises(QuorumError, match=r"1 of 2 nodes came within 0\.3 s: start the others and resume"):
         heard(update, come=([11],))
+
+
+def test_a_stopped_run_waits_no_longer() -> None:
+    with pytest.raises(RoundError, match="round 0 was stopped: resume the run"):
+        heard(lambda message, request: None, stopped=True)
 
 
 @pytest.mark.parametrize(

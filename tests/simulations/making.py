@@ -101,12 +101,6 @@ def study_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def heads(run: Path) -> list[dict[str, Any]]:
-    """The receipts of a release."""
-    receipts: list[dict[str, Any]] = json.loads((run / "release" / "receipts.json").read_text())
-    return receipts
-
-
 def entries(run: Path, site: str = "site-1") -> list[str]:
     """The kinds of entry in a site's ledger, as exported."""
     exported = json.loads((run / "ledger.json").read_text())

@@ -12,7 +12,7 @@ import pytest
 from medgan_core.record import RunFolder
 from simulations import cli, course
 from simulations.hospitals import Launch
-from tests.simulations.making import overrides, study_file, tiny_study
+from tests.simulations.making import overrides, study_file
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -194,10 +194,9 @@ def test_an_interruption_ends_with_130_and_the_command_that_goes_on(
 
 def test_a_bench_prints_the_table(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"accuracy": 0.5, "balanced_accuracy": 0.5, "auc": 0.9}
-    row = {
-        "study": "mnist", "set": ["rounds=0"], "privacy": "dp", "unit": "image", "epsilon": 10.0, "seconds": 3, "seeds": [0],
-        "train_on_synthetic": figures, "train_on_real": figures, "runs": [figures],
-    }  # fmt: skip
+    facts = {"study": "mnist", "set": ["rounds=0"], "privacy": "dp", "unit": "image", "epsilon": 10.0}
+    scores = {"train_on_synthetic": figures, "train_on_real": figures, "runs": [figures], "seeds": [0]}
+    row = facts | scores | {"seconds": 3}
     monkeypatch.setattr("simulations.bench.bench", lambda *args: row)
     code, out, _ = call("bench", "mnist", "--results", tmp_path / "new" / "r.json", "--data", tmp_path)
     assert code == 0
@@ -206,7 +205,3 @@ def test_a_bench_prints_the_table(call: Call, tmp_path: Path, monkeypatch: pytes
 
 def test_help_tells_what_becomes_of_abandoned_runs(call: Call) -> None:
     assert "abandoned" in call("resume", "--help")[1]
-
-
-def test_the_tiny_study_and_its_overrides_agree() -> None:
-    assert tiny_study(rounds=3) == tiny_study(**{"rounds": 3})

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 from client.site import SiteWorker
-from medgan_core.errors import BudgetError, ConfigError, DataError, InputError, IntegrityError, LedgerError
-from medgan_core.privacy.ledger import PrivacyLedger
+from medgan_core.errors import (
+    BudgetError,
+    ConfigError,
+    DataError,
+    InputError,
+    IntegrityError,
+    LedgerError,
+    RefusedError,
+)
+from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger
 from medgan_core.record import RunFolder
 from medgan_core.release.verify import verify_release
 from simulations import course
-from simulations.course import resume_run, run_study
+from simulations.course import abandon_run, resume_run, run_study
 from simulations.hospitals import Launch
 from simulations.progress import Silent
 from tests.simulations.making import Seeded, entries, tiny_study, write_set
@@ -115,9 +123,10 @@ def test_a_run_interrupted_while_it_writes_its_release_writes_it_on_resume(
     def stop(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(course, "finish", stop)
-        run_study(tiny_study(), tmp_path, Launch(data=str(data)))
+        with pytest.raises(KeyboardInterrupt):
+            run_study(tiny_study(), tmp_path, Launch(data=str(data)))
     [path] = list(tmp_path.iterdir())
     assert verify_release(resume_run(path).release).privacy == "dp"
 
@@ -228,8 +237,22 @@ def test_a_run_interrupted_at_its_approval_is_resumed(
     def interrupt(ledger: PrivacyLedger) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(PrivacyLedger, "export", interrupt)
-        run_study(tiny_study(), tmp_path / "runs", Launch(data=str(root)))
+        with pytest.raises(KeyboardInterrupt):
+            run_study(tiny_study(), tmp_path / "runs", Launch(data=str(root)))
     [path] = list((tmp_path / "runs").iterdir())
     assert verify_release(resume_run(path).release).privacy == "dp"
+
+
+def test_an_abandoned_run_holds_nothing_and_does_not_go_on(tmp_path: Path, data: Path) -> None:
+    launch = Launch(data=str(data), ledgers=str(tmp_path / "ledgers"))
+    path = interrupted(tiny_study(), tmp_path / "runs", launch)
+    abandon_run(path)
+    abandon_run(path)  # a second time: nothing happens
+    with PrivacyLedger.open(tmp_path / "ledgers/site-1/ledger.sqlite", "site-1", LedgerPolicy()) as ledger:
+        accounts = ledger.export()["accounts"]
+        assert all(ledger.committed(account) == ledger.spent(account) for account in accounts)
+        assert any(ledger.spent(account) > 0 for account in accounts)
+    with pytest.raises(RefusedError, match="closed at this site"):
+        resume_run(path)
