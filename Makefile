@@ -32,18 +32,17 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two processes of one thread each are faster than one of two.
 test: lint
-	$(BIN)/pytest -m 'not scenario'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not scenario' $(PYTEST_FLAGS)
 
 scenarios: venv
-	$(BIN)/pytest -m scenario
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m scenario $(PYTEST_FLAGS)
 
-# Lines reached by tests and scenarios together, subprocesses counted.
+# Both, and the lines that they reach together, subprocesses counted.
 coverage: venv
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m 'not scenario'
-	$(BIN)/coverage run -m pytest -m scenario
-	$(BIN)/coverage combine --quiet
+	$(MAKE) test PYTEST_FLAGS='--cov --cov-report='
+	$(MAKE) scenarios PYTEST_FLAGS='--cov --cov-append --cov-report='
 	$(BIN)/coverage report --fail-under=90
 
 clean:

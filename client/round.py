@@ -103,6 +103,8 @@ def _train(asked: _Asked, local: Groups) -> RoundResult:
     optimizer = asked.plan.optimizer(discriminator, partial(_rule, study), asked.random)
     if "momentum" in local:
         _put_momentum(optimizer, local["momentum"])
+    for group in optimizer.rule.param_groups:
+        group["lr"] = study.training.discriminator_learning_rate * _pace(asked)
     metrics = _adversarial_steps(asked, generator, optimizer)
     optimizer.close()
     groups = {"generator": weights_of(generator)}
@@ -116,7 +118,8 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
     """Train both networks in place; returns the metrics that may leave: they come from fakes alone."""
     task, plan, training = asked.task, asked.plan, asked.study.training
     public = asked.seeds.child(asked.site.name, asked.request.round).generator()
-    steps = optim.Adam(generator.parameters(), training.generator_learning_rate, betas=(0.5, 0.999))
+    rate = training.generator_learning_rate * _pace(asked)
+    steps = optim.Adam(generator.parameters(), rate, betas=(0.5, 0.999))
     rhythm = Rhythm(training.generator_every, training.adaptive)
     labels = balanced_labels(training.batch, len(task.classes))
     shares = _label_shares(asked)
@@ -149,6 +152,13 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
         "discriminator_accuracy_on_fakes": sum(rejected) / len(rejected),
         "discriminator_steps": float(plan.steps),
     }
+
+
+def _pace(asked: _Asked) -> float:
+    """The share of the learning rates in this round: 1 in the first, the study's final share in the last."""
+    last = max(asked.study.rounds - 1, 1)
+    done = min((asked.request.round - 1) / last, 1.0)
+    return 1.0 - done * (1.0 - asked.study.training.final_learning_rate)
 
 
 def _label_shares(asked: _Asked) -> torch.Tensor:

@@ -98,7 +98,8 @@ class TrainingConfig(_Section):
 
     `generator_every` discriminator steps make one generator step; `adaptive` lets the ratio climb a ladder
     by the discriminator's accuracy on fakes alone. `anchor_weight` is how much the released embedding counts
-    beside the discriminator. The defaults are those of a private run: a small discriminator under SGD with
+    beside the discriminator. Both learning rates fall linearly over the rounds to the share
+    `final_learning_rate` of what they were. The defaults are those of a private run: a small discriminator under SGD with
     momentum, held close to the embedding. `WITHOUT_PRIVACY` replaces some of them where privacy is off.
     """
 
@@ -112,6 +113,7 @@ class TrainingConfig(_Section):
     discriminator_steps: Positive = 100
     discriminator_optimizer: Literal["sgd", "adam"] = "sgd"
     discriminator_learning_rate: Positively = 0.01
+    final_learning_rate: Fraction = 0.2
     batch: Annotated[int, Field(ge=2)] = 64
     anchor_weight: Annotated[float, Field(ge=0)] = 5.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
