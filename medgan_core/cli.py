@@ -99,8 +99,9 @@ def verify(release: ReleaseFolder) -> None:
 def info(release: ReleaseFolder) -> None:
     """Print the card of a release."""
     from medgan_core.release.bundle import Release
+    from medgan_core.release.card_text import markdown
 
-    text = Release.open(release).card.to_markdown()
+    text = markdown(Release.open(release).card)
     if not sys.stdout.isatty():
         typer.echo(text, nl=False)
         return

@@ -99,8 +99,8 @@ class TrainingConfig(_Section):
     `generator_every` discriminator steps make one generator step; `adaptive` lets the ratio climb a ladder
     by the discriminator's accuracy on fakes alone. `anchor_weight` is how much the released embedding counts
     beside the discriminator. Both learning rates fall linearly over the rounds to the share
-    `final_learning_rate` of what they were. The defaults are those of a private run: a small discriminator under SGD with
-    momentum, held close to the embedding. `WITHOUT_PRIVACY` replaces some of them where privacy is off.
+    `final_learning_rate` of what they were. The defaults are those of a private run: a small discriminator
+    under SGD with momentum, held close to the embedding. `WITHOUT_PRIVACY` replaces some where privacy is off.
     """
 
     loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
@@ -120,10 +120,11 @@ class TrainingConfig(_Section):
 
 
 WITHOUT_PRIVACY: dict[str, Any] = {
-    "discriminator_width": 32,
+    "discriminator_width": 64,
+    "discriminator_steps": 200,
     "discriminator_optimizer": "adam",
     "discriminator_learning_rate": 1e-3,
-    "generator_learning_rate": 5e-4,
+    "generator_learning_rate": 1e-3,
     "anchor_weight": 0.3,
 }
 

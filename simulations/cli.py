@@ -67,7 +67,7 @@ def resume(
     """Go on with an interrupted run; it ends with the same ε as one that was not.
 
     From its approval to its end a run holds its whole cost at its sites. Where runs share ledgers
-    (--ledgers), what an abandoned run holds is not free for others: resume it to give it its end.
+    (--ledgers), what it holds is not free for others until it is resumed to its end or abandoned.
     """
     from simulations.course import resume_run
     from simulations.progress import Terminal

@@ -122,6 +122,9 @@ def _join(parts: Sequence[SiteData], card: Card) -> SiteData:
 
 def _make_phantoms(study: Study, root: Path) -> None:
     folder = root / study.data.path
+    if not folder.resolve().is_relative_to(root.resolve()):
+        # Phantoms are public because they are ours: a study may not give other images that name.
+        raise ConfigError("data.path", study.data.path, "a folder below the run's own data, for [phantoms]")
     if study.phantoms is not None and not (folder / "manifest.csv").is_file():
         make_phantoms(folder, study.phantoms, study.sites.count, Seeds(study.seed).child("phantoms"))
 

@@ -27,6 +27,7 @@ from medgan_core.messages import Array, Arrays, Receipt
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import write_atomically, write_json
 from medgan_core.release.card import ReleaseCard
+from medgan_core.release.card_text import markdown
 from medgan_core.release.files import (
     MANIFEST,
     parse,
@@ -196,7 +197,7 @@ def build_release(
             write_atomically(part / "generator.safetensors", weights)
             write_json(part / "generator.json", facts.model_dump(mode="json"))
             write_json(part / "card.json", told.to_json())
-            write_atomically(part / "card.md", told.to_markdown().encode())
+            write_atomically(part / "card.md", markdown(told).encode())
             write_json(part / "receipts.json", [receipt.to_json() for receipt in receipts])
             write_atomically(part / "study.toml", _without_places(study).to_toml().encode())
             write_manifest(part)

@@ -139,12 +139,6 @@ class ReleaseCard(BaseModel):
         """A plain dict for JSON, infinity as "inf"; `ReleaseCard.model_validate` reads it back."""
         return self.model_dump(mode="json")
 
-    def to_markdown(self) -> str:
-        """The card in words and tables; the first line says NOT PRIVATE where that is so."""
-        from medgan_core.release.card_text import markdown
-
-        return markdown(self)
-
 
 def plain(value: Any) -> Any:
     """Plain JSON of nested metrics: NumPy's and torch's scalars unpacked, nan and infinity as strings."""

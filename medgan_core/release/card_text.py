@@ -1,10 +1,9 @@
 """The words of a card: Markdown that also reads well as plain text."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from medgan_core.release.card import ReleaseCard
+from medgan_core.release.card import ReleaseCard
 
 _BANNER = (
     "> **NOT PRIVATE** – this generator was trained without differential privacy. "
@@ -12,7 +11,7 @@ _BANNER = (
 )
 
 
-def markdown(card: "ReleaseCard") -> str:
+def markdown(card: ReleaseCard) -> str:
     """The whole card, as card.md holds it."""
     parts = [
         *([] if card.private else [_BANNER]),
@@ -31,20 +30,20 @@ def markdown(card: "ReleaseCard") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(card: "ReleaseCard") -> str:
+def _summary(card: ReleaseCard) -> str:
     unit = f"unit: {_unit(card)}"
     if not card.private:
         return f"{card.privacy}: ε = ∞; {unit}."
     return f"Differentially private: ε = {_figure(card.epsilon)} at δ = {card.delta:g}; {unit}."
 
 
-def _unit(card: "ReleaseCard") -> str:
+def _unit(card: ReleaseCard) -> str:
     if card.unit == "image":
         return "image – protects single images, not patients"
     return "patient – protects each patient with all images"
 
 
-def _data(card: "ReleaseCard") -> str:
+def _data(card: ReleaseCard) -> str:
     data = card.data
     channels, height, width = data.image_shape
     colour = "grey" if channels == 1 else f"{channels} channels"
@@ -63,7 +62,7 @@ def _data(card: "ReleaseCard") -> str:
     return _table(rows)
 
 
-def _promise(card: "ReleaseCard") -> str:
+def _promise(card: ReleaseCard) -> str:
     most = card.plan.max_sites_per_patient
     places = "one site" if most == 1 else f"{most} sites"
     rows = {
@@ -78,7 +77,7 @@ def _promise(card: "ReleaseCard") -> str:
     return f"{_table(rows)}\n\n{card.trust_model}"
 
 
-def _spent(card: "ReleaseCard") -> str:
+def _spent(card: ReleaseCard) -> str:
     head = (
         "| site | ε training | ε evaluation (held-out patients) | ε of this run | δ "
         "| ε of the whole training account | ε of the whole held-out account | δ of the accounts |"
@@ -97,7 +96,7 @@ def _spent(card: "ReleaseCard") -> str:
     return "\n".join(lines) + f"\n\n{note}"
 
 
-def _mechanism(card: "ReleaseCard") -> str:
+def _mechanism(card: ReleaseCard) -> str:
     plan = card.plan
     rows = {
         "one-shot query, noise multiplier": f"{plan.one_shot_noise_multiplier:g}",
@@ -112,7 +111,7 @@ def _mechanism(card: "ReleaseCard") -> str:
     return _table(rows)
 
 
-def _metrics(card: "ReleaseCard") -> str:
+def _metrics(card: ReleaseCard) -> str:
     rows = dict(_flat(card.metrics))
     if not rows:
         return "No figures left the sites."
@@ -122,7 +121,7 @@ def _metrics(card: "ReleaseCard") -> str:
     return _table(rows) + note
 
 
-def _provenance(card: "ReleaseCard") -> str:
+def _provenance(card: ReleaseCard) -> str:
     versions = card.environment.get("packages", {})
     rows = {
         "study": card.study,

@@ -14,6 +14,7 @@ from medgan_core.messages import AccountName, Receipt
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import environment
 from medgan_core.release.bundle import Release
+from medgan_core.release.card_text import markdown
 from medgan_core.release.files import FILES, read_files
 from medgan_core.release.spending import release_epsilon, spending
 
@@ -133,7 +134,7 @@ def _check_words(release: Release, written: bytes) -> str:
     name = "medgan-federated"
     if release.card.environment.get("packages", {}).get(name) != environment()["packages"][name]:
         return "written by another version, its words were not compared"
-    if written != release.card.to_markdown().encode():
+    if written != markdown(release.card).encode():
         raise ReleaseError("card.md: its words are not those of card.json")
     return "says what card.json says"
 

@@ -123,3 +123,11 @@ def test_damaged_heads_are_named(run: RunFolder) -> None:
 def test_the_secret_source_is_never_a_seeded_one() -> None:
     first, second = secret_random("site-1", 0).normal(8), secret_random("site-1", 0).normal(8)
     assert not first.equal(second)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/elsewhere"])
+def test_a_study_cannot_pass_other_images_off_as_phantoms(tmp_path: Path, path: str) -> None:
+    study = tiny_study(data__kind="dicom", data__path=path, data__patients="", phantoms__patients=30)
+    run = RunFolder.create(tmp_path, study)
+    with pytest.raises(ConfigError, match="a folder below the run's own data"):
+        open_sites(study, run, Launch(data=str(tmp_path)))

@@ -11,6 +11,7 @@ from medgan_core.messages import Receipt
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.release.bundle import Release
 from medgan_core.release.card import ReleaseCard, plain
+from medgan_core.release.card_text import markdown
 from tests.medgan_core.release.making import CARD, build
 
 
@@ -36,7 +37,7 @@ def test_what_the_card_says(release: Release) -> None:
 
 
 def test_the_markdown_is_for_people(release: Release) -> None:
-    text = release.card.to_markdown()
+    text = markdown(release.card)
     assert text.startswith("# Generator of synthetic images: tiny")
     for part in (
         "## Whose data",
@@ -72,19 +73,19 @@ def test_the_markdown_is_for_people(release: Release) -> None:
 
 def test_not_private_is_the_first_thing(public_folder: Path) -> None:
     card = Release.open(public_folder).card
-    lines = card.to_markdown().splitlines()
+    lines = markdown(card).splitlines()
     assert "NOT PRIVATE" in lines[0]
     assert json.loads((public_folder / "card.json").read_text())["privacy"] == "NOT PRIVATE"
     assert card.to_json()["epsilon"] == "inf"
     assert math.isinf(card.epsilon)
-    assert "∞" in card.to_markdown()
-    assert "No noise was added" in card.to_markdown()
-    assert "Noise is added" not in card.to_markdown()
+    assert "∞" in markdown(card)
+    assert "No noise was added" in markdown(card)
+    assert "Noise is added" not in markdown(card)
 
 
 def test_a_set_without_patient_keys_says_so(tmp_path: Path) -> None:
     made = build(tmp_path / "r", card=replace(CARD, unit="image", public=False, source=""))
-    text = made.card.to_markdown()
+    text = markdown(made.card)
     assert "unit: image – protects single images, not patients" in text
     assert "add/remove one image" in text
     assert "not declared public carries privacy noise" in text
@@ -95,7 +96,7 @@ def test_the_release_pays_for_a_patient_at_several_sites(tmp_path: Path) -> None
     card = build(tmp_path / "r", {"privacy.max_sites_per_patient": 2}).card
     assert card.epsilon > max(site.epsilon for site in card.sites)
     assert card.epsilon == pytest.approx(card.plan.epsilon(), rel=1e-9)
-    assert "at most at 2 sites" in card.to_markdown()
+    assert "at most at 2 sites" in markdown(card)
 
 
 def test_a_site_that_missed_a_round_spent_less(tmp_path: Path) -> None:
@@ -116,12 +117,12 @@ def test_earlier_runs_are_on_the_card(tmp_path: Path) -> None:
 
 
 def test_words_cannot_break_the_tables(tmp_path: Path) -> None:
-    text = build(tmp_path / "r", card=replace(CARD, source="a|b\n# c <script>")).card.to_markdown()
+    text = markdown(build(tmp_path / "r", card=replace(CARD, source="a|b\n# c <script>")).card)
     assert "| source | a/b # c ‹script› |" in text
 
 
 def test_no_metrics(release: Release) -> None:
-    assert "No figures left the sites" in release.card.model_copy(update={"metrics": {}}).to_markdown()
+    assert "No figures left the sites" in markdown(release.card.model_copy(update={"metrics": {}}))
 
 
 def test_metrics_become_plain_json() -> None:
