@@ -100,7 +100,7 @@ class TrainingConfig(_Section):
     by the discriminator's accuracy on fakes alone. `anchor_weight` is how much the released embedding counts
     beside the discriminator. Both learning rates fall linearly over the rounds to the share
     `final_learning_rate` of what they were. The defaults are those of a private run: a small discriminator
-    under SGD with momentum, held close to the embedding. `WITHOUT_PRIVACY` replaces some where privacy is off.
+    under SGD with momentum, held close to the embedding; `WITHOUT_PRIVACY` replaces some of them.
     """
 
     loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"

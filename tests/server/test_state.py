@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medgan_core.gan.ema import ema
-from medgan_core.messages import Groups, Phase
+from medgan_core.messages import PROPORTIONS, Groups, Phase
 from medgan_core.record import load_groups, save_groups
 from medgan_core.seeds import Seeds
 from server.aggregate import average
@@ -188,11 +188,22 @@ def test_the_last_training_round_releases_a_calibrated_average(
     assert all(not np.allclose(release[name], 1) for name in norms)
 
 
+def test_the_discriminator_of_a_site_hears_the_shares_that_the_site_itself_released(of: Federation) -> None:
+    answers = of.answers(of.state)
+    told = server_step(of.study, of.task, of.state, answers).groups["statistics"]
+    for update in answers:
+        share = told[f"{PROPORTIONS}{update.site}"]
+        assert share.tolist() == noisy_proportions(of.study, update.groups["statistics"]["embedding"])
+        assert share.sum() == pytest.approx(1.0)
+        assert (share > 0).all()
+
+
 def test_evaluation_adds_the_histogram_beside_the_embedding(
     of: Federation, finished: FederationState
 ) -> None:
     state = server_step(of.study, of.task, finished, of.answers(finished))
-    assert state.groups["statistics"].keys() == {"embedding", "histogram"}
+    kept = finished.groups["statistics"].keys()
+    assert state.groups["statistics"].keys() == kept | {"histogram"}
     assert equal({"r": state.groups["release"]}, {"r": finished.groups["release"]})
     assert next_request(of.study, of.plan, state) is None
 
