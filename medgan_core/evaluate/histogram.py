@@ -4,9 +4,12 @@ Cells are [true class, predicted class, confidence bin]. A patient adds the *mea
 their images: entries ≥ 0 that sum to 1. Adding or removing a patient hence changes the histogram by at most 1
 in the L2 norm, the sensitivity that the noise is made for, whatever the images, labels and scores are.
 Shape and bins are public; the histogram is private until noise is added.
+
+Bins are one unit of log-odds wide, from chance upwards: a classifier is often surer than it should be, and
+bins of equal probability would hold nearly all of its answers in the last one.
 """
 
-from math import nan
+from math import log, nan
 
 import torch
 from torch import Tensor
@@ -24,9 +27,8 @@ def score_histogram(probabilities: Tensor, labels: Tensor, owner: Tensor) -> Ten
     """
     classes = probabilities.shape[1]
     confidence, predicted = probabilities.double().nan_to_num(0.0, 0.0, 0.0).max(dim=1)
-    lowest = 1 / classes
-    share = (confidence - lowest) / max(1 - lowest, lowest)
-    bin_ = (share * BINS).long().clamp(0, BINS - 1)
+    above_chance = torch.logit(confidence, eps=1e-12) + log(max(classes - 1, 1))
+    bin_ = above_chance.long().clamp(0, BINS - 1)
     cell = (labels * classes + predicted) * BINS + bin_
     weight = 1 / owner.bincount().double()[owner]
     counts = cell.bincount(weight, minlength=classes * classes * BINS)
@@ -62,7 +64,7 @@ def _share(figure: Tensor) -> float:
 def _auc(cells: Tensor, true: int) -> Tensor:
     """One-vs-rest AUC [] of the class `true`."""
     classes = len(cells)
-    centre = 1 / classes + (1 - 1 / classes) * (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
+    centre = torch.sigmoid(torch.arange(BINS, dtype=torch.float64) + 0.5 - log(classes - 1))
     scores = ((1 - centre) / (classes - 1)).repeat(classes, 1)
     scores[true] = centre
     scores = scores.flatten()

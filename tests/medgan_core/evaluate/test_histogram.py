@@ -51,7 +51,7 @@ def test_of_nobody_is_zero() -> None:
 
 
 def test_cells_by_hand() -> None:
-    probabilities = torch.tensor([[0.5, 0.5], [0.01, 0.99], [0.28, 0.72]])
+    probabilities = torch.tensor([[0.5, 0.5], [1e-6, 1 - 1e-6], [0.01, 0.99]])  # log-odds 0, 13.8 and 4.6
     histogram = score_histogram(probabilities, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]))
     assert histogram[0, 0, 0] == 0.5
     assert histogram[1, 1, BINS - 1] == 0.5
@@ -67,6 +67,15 @@ def test_figures_agree_with_the_exact_ones(classes: int, margin: float) -> None:
     assert read.accuracy == pytest.approx(exact.accuracy)
     assert read.balanced_accuracy == pytest.approx(exact.balanced_accuracy, abs=1e-6)
     assert read.auc == pytest.approx(exact.auc, abs=0.02)
+
+
+def test_the_auc_of_a_classifier_that_is_far_too_sure_is_not_lost() -> None:
+    probabilities, labels = some_scores(1500, 2, 5, 1.0)
+    logits = 6 * torch.logit(probabilities[:, 1])
+    sure = torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=1)
+    assert (sure.max(dim=1).values > 0.95).double().mean() > 0.7
+    read = read_histogram(score_histogram(sure, labels, torch.arange(1500)))
+    assert read.auc == pytest.approx(score(probabilities, labels).auc, abs=0.02)
 
 
 def test_noise_leaves_figures_about_right() -> None:
