@@ -1,5 +1,6 @@
 """Studies over several seeds, and the table of their medians: the figures of the README come from here."""
 
+import shlex
 import tempfile
 import time
 from collections.abc import Sequence
@@ -77,17 +78,17 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Results",
         "",
-        "Medians over seeds, measured on two CPU cores. Each row is made by the command below it, which also",
-        "rewrites this page; the seconds are those of a whole run.",
+        "Medians over seeds. Each row is made by the command below it, which also rewrites this page; the",
+        "seconds are those of a whole run, and depend on what else the machine does.",
         "",
         table(rows),
         "",
     ]
     for row in rows:
-        settings = "".join(f" --set {override}" for override in row["set"])
+        settings = "".join(f" --set {shlex.quote(override)}" for override in row["set"])
         lines += [f"- `medgan-sim bench {row['study']}{settings} --seeds {len(row['seeds'])}`"]
         lines += [
-            f"  - seed {seed}: accuracy {run['accuracy']:.3f}, AUC {run['auc']:.3f}"
+            f"  - seed {seed}: accuracy {float(run['accuracy']):.3f}, AUC {float(run['auc']):.3f}"
             for seed, run in zip(row["seeds"], row["runs"], strict=True)
         ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,8 @@
 """Is synthetic data useful? Train a small classifier on it, score the classifier on real held-out images.
 
 The protocol is fixed and public, so that real and synthetic training sets are treated alike: Adam at 1e-3,
-batches of 128, 8 epochs or as many as make 300 steps, plain shuffling, the last weights.
+batches of 128, 8 epochs or as many as make 300 steps, plain shuffling, the last weights, images of at most 64
+pixels a side (larger ones are averaged down).
 On PneumoniaMNIST with real images, held out by patient, it reaches an AUC of about .98.
 """
 
@@ -14,6 +15,7 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_accu
 
 from medgan_core.errors import DataError
 
+LARGEST_SIDE = 64
 EPOCHS, BATCH, MINIMUM_STEPS, LEARNING_RATE = 8, 128, 300, 1e-3
 SCORING_BATCH = 512
 
@@ -65,6 +67,7 @@ def train_classifier(
     if len(images) == 0:
         raise DataError("A classifier needs training images: there are none. Check the set that it is given.")
     epochs = max(epochs, ceil(MINIMUM_STEPS / ceil(len(images) / batch)))
+    images = _seen(images)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         classifier = make_classifier(images.shape[1], classes).to(images.device)
@@ -81,8 +84,14 @@ def train_classifier(
 @torch.no_grad()
 def class_scores(classifier: nn.Module, images: Tensor) -> Tensor:
     """Probabilities [n, K], float64, of the classes of images [n, c, h, w] in [-1, 1]."""
-    logits = torch.cat([classifier(part) for part in images.split(SCORING_BATCH)])
+    logits = torch.cat([classifier(_seen(part)) for part in images.split(SCORING_BATCH)])
     return logits.double().softmax(dim=1)
+
+
+def _seen(images: Tensor) -> Tensor:
+    """Images as the classifier sees them: larger ones averaged down to 64 pixels a side."""
+    side = images.shape[-1]
+    return nn.functional.adaptive_avg_pool2d(images, LARGEST_SIDE) if side > LARGEST_SIDE else images
 
 
 def score(probabilities: Tensor, labels: Tensor) -> Scores:
