@@ -120,12 +120,12 @@ class TrainingConfig(_Section):
 
 
 WITHOUT_PRIVACY: dict[str, Any] = {
-    "discriminator_width": 64,
+    "discriminator_width": 32,
     "discriminator_steps": 200,
     "discriminator_optimizer": "adam",
-    "discriminator_learning_rate": 1e-3,
+    "discriminator_learning_rate": 5e-4,
     "generator_learning_rate": 1e-3,
-    "anchor_weight": 0.3,
+    "anchor_weight": 6.0,
 }
 
 

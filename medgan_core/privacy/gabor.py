@@ -15,16 +15,32 @@ _ORIENTATIONS, _WAVELENGTHS, _SIDE, _POOL = 8, (3.0, 6.0), 9, 4
 
 
 def gabor_magnitudes(images: Tensor) -> Tensor:
-    """Images [n, c, h, w] in [0, 1], at least 8 pixels a side, to pooled magnitudes and pixels, [n, g].
+    """Images [n, c, h, w] in [0, 1], sides divisible by 4, to pooled magnitudes and pixels, [n, g].
 
     Colours are averaged. 16 filters of 9×9, magnitudes averaged over 4×4 and scaled by 2, joined with the
     pixels averaged over 2×2.
     """
     grey = images.mean(dim=1, keepdim=True)
-    waves = functional.conv2d(grey, _filters().to(grey.dtype), padding=_SIDE // 2)
-    magnitude = (waves[:, 0::2].square() + waves[:, 1::2].square() + 1e-6).sqrt()
-    pooled = functional.avg_pool2d(magnitude, _POOL).flatten(1) * (_POOL / 2)
+    blocks, filters = functional.pixel_unshuffle(grey, _POOL), _blocked_filters().to(grey.dtype)
+    waves = functional.conv2d(blocks, filters, padding=1)
+    quadratures = waves.unflatten(1, (-1, 2, _POOL**2))
+    magnitude = (quadratures.square().sum(2) + 1e-6).sqrt()
+    pooled = magnitude.mean(2).flatten(1) * (_POOL / 2)
     return torch.cat([pooled, functional.avg_pool2d(grey, 2).flatten(1)], dim=1)
+
+
+@lru_cache(maxsize=1)
+def _blocked_filters() -> Tensor:
+    """The filters for images whose 4×4 blocks are channels: [2 × orientations × wavelengths × 16, 16, 3, 3].
+
+    A 9×9 filter reaches exactly the neighbouring blocks. The same sums as a convolution of the pixels, but
+    with many channels on a small grid, which processors do about three times as fast in the backward pass.
+    """
+    padded = functional.pad(_filters()[:, 0], (_POOL,) * 4)
+    here, block = torch.arange(_POOL), torch.arange(3) - 1
+    tap = block[None, None, :] * _POOL + here[None, :, None] - here[:, None, None] + _SIDE // 2 + _POOL
+    weights = padded[:, tap[:, None, :, None, :, None], tap[None, :, None, :, None, :]]
+    return weights.reshape(-1, _POOL**2, 3, 3)
 
 
 @lru_cache(maxsize=1)
