@@ -36,6 +36,7 @@ from medgan_core.privacy.taps import (
 )
 
 ExampleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_AT_ONCE = {"cpu": 128}
 Sums = Iterator[tuple[nn.Parameter, Tensor]]
 
 
@@ -50,15 +51,15 @@ class Part:
 class BookKeeper:
     """Clipped sums over patients, for one network or for several in a ModuleDict.
 
-    `physical_batch`: how many images pass through the network at once, for want of memory; a patient's stay
-    together. `half`: forward and backward in bfloat16. Raises ConfigError naming a layer that may not learn
-    from patients.
+    `physical_batch`: how many images pass through the network at once; a patient's stay together. By default
+    128 on a processor, where more is no faster and takes memory, and all elsewhere. `half`: forward and
+    backward in bfloat16. Raises ConfigError naming a layer that may not learn from patients.
     """
 
     def __init__(self, network: nn.Module, *, physical_batch: int | None = None, half: bool = False) -> None:
         self.network = network
-        self.physical_batch = physical_batch
-        self.half = half
+        self._physical_batch = physical_batch
+        self._half = half
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self._layers = private_layers(network)
         self._seen_apart = False
@@ -68,17 +69,20 @@ class BookKeeper:
     ) -> list[Tensor]:
         """Σ over patients of their mean gradient, each scaled to a norm of at most `clip_norm` over all.
 
-        float64, in the order of the network's trainable parameters. `loss(network, images, labels)` gives
-        one value an image, [n]; whatever it calls the network on has a row for each image, in their order.
-        `owner` [n] tells patients apart. A patient whose gradient is not finite contributes zero.
+        In the order of the network's trainable parameters; float32, and float64 where parts are added up.
+        `loss(network, images, labels)` gives one value an image, [n]; whatever it calls the network on has a
+        row for each image, in their order. `owner` [n] tells patients apart. A patient whose gradient is not
+        finite contributes zero.
         """
-        total = {p: torch.zeros_like(p, dtype=torch.float64) for p in self.parameters}
-        for part in parts_of(owner, self.physical_batch):
+        total: dict[nn.Parameter, Tensor] = {}
+        at_once = self._physical_batch or _AT_ONCE.get(images.device.type)
+        for part in parts_of(owner, at_once):
             taps = self._taps(loss, images[part.rows], labels[part.rows], part.counts)
             with torch.no_grad(), full_precision(images.device):
                 for parameter, gradient in self._sums(taps, part.counts, clip_norm):
-                    total[parameter] += gradient
-        return list(total.values())
+                    before = total.get(parameter)
+                    total[parameter] = gradient if before is None else before.double().add_(gradient)
+        return [total[p] if p in total else torch.zeros_like(p) for p in self.parameters]
 
     def _taps(
         self, loss: ExampleLoss, images: Tensor, labels: Tensor, counts: list[int]
@@ -89,7 +93,7 @@ class BookKeeper:
         with (
             recording(self._layers, len(images)) as calls,
             unchanged(self.network),
-            torch.autocast(images.device.type, torch.bfloat16, enabled=self.half),
+            torch.autocast(images.device.type, torch.bfloat16, enabled=self._half),
         ):
             losses = loss(self.network, images.clone() if checked else images, labels)
         if losses.shape != (len(images),):

@@ -44,7 +44,7 @@ class Book:
         else:
             first, second, *kernel = weight.shape
             total = self._large.weighted(multipliers)
-            yield weight, total.reshape(first, *kernel, second).movedim(-1, 1)
+            yield weight, total.reshape(first, *kernel, second).movedim(-1, 1).contiguous()
 
     def _totals(self, multipliers: Tensor) -> Iterator[Tensor]:
         """The weighted gradient of the weight from each call, without patients' own gradients."""

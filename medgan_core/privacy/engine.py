@@ -26,7 +26,7 @@ class PrivateOptimizer:
 
     `clip_norm` C bounds what one patient moves the gradient sum by (None: no privacy, plain gradients);
     `noise_multiplier` σ adds Gaussians of standard deviation σC to that sum; `nominal_batch` is the public
-    divisor of the sum. `physical_batch`: how many images pass at once, for want of memory. `precision` of the
+    divisor of the sum. `physical_batch`: how many images pass at once (see `BookKeeper`). `precision` of the
     passes; norms, sums and noise are float32 or better. `auto` is bfloat16 where the device is made for it,
     so that results differ between machines. Made by `PrivacyPlan.optimizer` alone.
     """
@@ -104,9 +104,9 @@ class PrivateOptimizer:
 
     def _noisy_mean(self, total: Sequence[Tensor], deviation: float) -> Sequence[Tensor]:
         sizes = [p.numel() for p in self.parameters]
-        parts = (self.random.normal(sum(sizes)) * deviation).split(sizes)
+        parts = self.random.normal(sum(sizes)).to(total[0].device).split(sizes)
         return [
-            ((part.view_as(summed).to(summed.device) + summed) / self.nominal_batch).to(parameter.dtype)
+            summed.add(part.view_as(summed), alpha=deviation).div_(self.nominal_batch).to(parameter.dtype)
             for part, summed, parameter in zip(parts, total, self.parameters, strict=True)
         ]
 

@@ -39,12 +39,12 @@ class Kind:
 
 def _by_channel(x: Tensor) -> Tensor:
     """The sum over all positions, [n, channels]."""
-    return x.reshape(*x.shape[:2], -1).sum(2, dtype=torch.float64)
+    return x.reshape(*x.shape[:2], -1).sum(2).double()
 
 
 def _by_feature(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The sum over all axes between the first and those of `shape`, [n, *shape]."""
-    return x.reshape(len(x), -1, *shape).sum(1, dtype=torch.float64)
+    return x.reshape(len(x), -1, *shape).sum(1).double()
 
 
 def _padded(layer: Any, x: Tensor) -> Tensor:

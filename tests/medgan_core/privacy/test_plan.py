@@ -159,14 +159,15 @@ def test_the_optimiser_carries_out_what_the_plan_accounts_for(plan: PrivacyPlan)
     ]
 
 
-def test_only_a_plan_makes_a_private_optimiser_and_only_one_file_knows_opacus_gradients() -> None:
+def test_only_a_plan_makes_a_private_optimiser_and_opacus_hooks_serve_benchmarks_alone() -> None:
     packages = [REPOSITORY / name for name in ("medgan_core", "client", "server", "simulations")]
     sources = [path for package in packages for path in package.rglob("*.py")]
     makers = {p.name for p in sources if "PrivateOptimizer(" in p.read_text(encoding="utf-8")}
     opacus = {p.name for p in sources if "GradSampleModule" in p.read_text(encoding="utf-8")}
     keepers = {p.name for p in sources if "BookKeeper(" in p.read_text(encoding="utf-8")}
     assert makers == {"plan.py"}
-    assert opacus == {"layers.py"}
+    assert opacus == {"layers.py", "hooks.py"}
+    assert {p.name for p in sources if "Hooked(" in p.read_text(encoding="utf-8")} == {"steps.py"}
     assert keepers == {"engine.py"}
 
 
