@@ -106,7 +106,6 @@ def _train(asked: _Asked, local: Groups) -> RoundResult:
     for group in optimizer.rule.param_groups:
         group["lr"] = study.training.discriminator_learning_rate * _pace(asked)
     metrics = _adversarial_steps(asked, generator, optimizer)
-    optimizer.close()
     groups = {"generator": weights_of(generator)}
     if study.share == "both":
         return RoundResult(groups | {"discriminator": weights_of(discriminator)}, metrics)

@@ -1,70 +1,90 @@
 """The only door through which patients' gradients reach weights: clipping by patient, noise, one update.
 
 Abadi et al. 2016, "Deep Learning with Differential Privacy", https://arxiv.org/abs/1607.00133, with the
-patient as the unit: the gradients of a patient's images are averaged first, then clipped. Per-image gradients
-come from Opacus' hooks.
+patient as the unit: the gradients of a patient's images are averaged first, then clipped.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
-from opacus.validators.errors import UnsupportedModuleError
 from torch import Tensor, nn, optim
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from medgan_core.errors import ConfigError
+from medgan_core.privacy.book_keeping import BookKeeper, ExampleLoss
 from medgan_core.privacy.noise import SecretRandom
 
-ExampleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 FreeLoss = Callable[[nn.Module], Tensor]
+Precision = Literal["float32", "bfloat16", "auto"]
 
 
 class PrivateOptimizer:
     """Steps of one network on private patients and, beside them, on fakes that cost nothing.
 
+    Several networks in a ModuleDict are one mechanism: losses see the ModuleDict, a patient's gradient is
+    clipped over all of them together, and all their rules update from the same weights.
+
     `clip_norm` C bounds what one patient moves the gradient sum by (None: no privacy, plain gradients);
     `noise_multiplier` σ adds Gaussians of standard deviation σC to that sum; `nominal_batch` is the public
-    divisor of the sum. Made by `PrivacyPlan.optimizer` alone.
+    divisor of the sum. `physical_batch`: how many images pass at once (see `BookKeeper`). `precision` of the
+    passes; norms, sums and noise are float32 or better. `auto` is bfloat16 where the device is made for it,
+    so that results differ between machines. Made by `PrivacyPlan.optimizer` alone.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        rule: optim.Optimizer,
+        rules: optim.Optimizer | Sequence[optim.Optimizer],
         *,
         clip_norm: float | None,
         noise_multiplier: float,
         nominal_batch: float,
         random: SecretRandom,
+        physical_batch: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.network = network
-        self.rule = rule
+        self.rules = (rules,) if isinstance(rules, optim.Optimizer) else tuple(rules)
         self.clip_norm = clip_norm
         self.noise_multiplier = noise_multiplier
         self.nominal_batch = nominal_batch
         self.random = random
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self._hooked = hooked(network) if clip_norm is not None else None
+        owned = [id(p) for rule in self.rules for group in rule.param_groups for p in group["params"]]
+        if any(owned.count(id(p)) != 1 for p in self.parameters):
+            raise ConfigError("rules", len(self.rules), "exactly one update rule for each weight")
+        self._half = halves(precision, self.parameters[0].device)
+        self._keeper: BookKeeper | None = None
+        if clip_norm is not None:
+            self._keeper = BookKeeper(network, physical_batch=physical_batch, half=self._half)
 
-    def step(self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor, free: FreeLoss) -> None:
+    @property
+    def rule(self) -> optim.Optimizer:
+        """The update rule of the only network."""
+        (rule,) = self.rules
+        return rule
+
+    def step(
+        self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor, free: FreeLoss | None = None
+    ) -> None:
         """One update on the patients sampled for this step.
 
-        `loss(network, images, labels)` gives one value per image, [n]; `owner` [n] numbers the patients
-        0, 1, …; `free(network)` is a mean loss over fakes, which depends on no patient. A step without any
+        `loss(network, images, labels)` gives one value per image, [n], that depends on this image alone;
+        `owner` [n] numbers the patients 0, 1, …; an image that is there in several views has several rows of
+        one owner. `free(network)` is a mean loss over fakes, which depends on no patient. A step without any
         patient is a step with noise.
         """
-        self.rule.zero_grad(set_to_none=True)
-        mean = self._plain_mean if self._hooked is None else self._noisy_mean
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Full backward hook is firing")  # images need no gradient here
-            real = mean(loss, images, labels, owner)
-            fake = self._bounded(torch.autograd.grad(free(self.network), self.parameters))
+        real = self._of_patients(loss, images, labels, owner)
+        fake = self._of_fakes(free)
         for parameter, of_patients, of_fakes in zip(self.parameters, real, fake, strict=True):
             parameter.grad = of_patients + of_fakes
-        self.rule.step()
+        for rule in self.rules:
+            rule.step()
+
+    def _of_fakes(self, free: FreeLoss | None) -> Sequence[Tensor]:
+        if free is None:
+            return [torch.zeros_like(p) for p in self.parameters]
+        return self._bounded(self._gradient(lambda: free(self.network)))
 
     def _bounded(self, fake: Sequence[Tensor]) -> Sequence[Tensor]:
         """The fakes' gradient under the same bound as a patient's, so that neither side drowns the other."""
@@ -74,41 +94,21 @@ class PrivateOptimizer:
         factor = (self.clip_norm / norm.clamp_min(1e-12)).clamp_max(1.0)
         return [gradient * factor for gradient in fake]
 
-    def close(self) -> None:
-        """Take the hooks off the network."""
-        if self._hooked is not None:
-            self._hooked.to_standard_module()
-
-    def _noisy_mean(
+    def _of_patients(
         self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor
     ) -> Sequence[Tensor]:
-        total = self._clipped_sum(loss, images, labels, owner)
-        deviation = self.noise_multiplier * float(self.clip_norm or 0.0)
-        noise = self.random.normal(sum(p.numel() for p in self.parameters)) * deviation
-        parts = noise.split([p.numel() for p in self.parameters])
+        if self._keeper is None or self.clip_norm is None:
+            return self._plain_mean(loss, images, labels, owner)
+        total = self._keeper.clipped_sum(loss, images, labels, owner, self.clip_norm)
+        return self._noisy_mean(total, self.noise_multiplier * self.clip_norm)
+
+    def _noisy_mean(self, total: Sequence[Tensor], deviation: float) -> Sequence[Tensor]:
+        sizes = [p.numel() for p in self.parameters]
+        parts = self.random.normal(sum(sizes)).to(total[0].device).split(sizes)
         return [
-            ((part.view_as(summed) + summed) / self.nominal_batch).to(parameter.dtype)
+            summed.add(part.view_as(summed), alpha=deviation).div_(self.nominal_batch).to(parameter.dtype)
             for part, summed, parameter in zip(parts, total, self.parameters, strict=True)
         ]
-
-    def _clipped_sum(self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor) -> list[Tensor]:
-        if len(images) == 0:
-            return [torch.zeros_like(p) for p in self.parameters]
-        per_image = self._per_image_gradients(loss, images, labels)
-        return clipped_sum(per_image, owner, float(self.clip_norm or 0.0))
-
-    def _per_image_gradients(self, loss: ExampleLoss, images: Tensor, labels: Tensor) -> list[Tensor]:
-        module = self._hooked
-        if module is None:
-            raise RuntimeError("per-image gradients without hooks")
-        module.enable_hooks()
-        try:
-            loss(module, images, labels).sum().backward()
-            gradients = [p.grad_sample.detach() for p in module.parameters() if p.requires_grad]
-        finally:
-            module.disable_hooks()
-            module.zero_grad(set_to_none=True)
-        return gradients
 
     def _plain_mean(
         self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor
@@ -116,52 +116,20 @@ class PrivateOptimizer:
         if len(images) == 0:
             return [torch.zeros_like(p) for p in self.parameters]
         weight = 1.0 / owner.bincount()[owner]
-        mean = (loss(self.network, images, labels) * weight).sum() / weight.sum()
-        return torch.autograd.grad(mean, self.parameters)
+        weight = weight / weight.sum()
+        return self._gradient(lambda: (loss(self.network, images, labels) * weight).sum())
+
+    def _gradient(self, scalar: Callable[[], Tensor]) -> Sequence[Tensor]:
+        with torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self._half):
+            value = scalar()
+        return torch.autograd.grad(value, self.parameters, materialize_grads=True)
 
 
-def clipped_sum(per_image: list[Tensor], owner: Tensor, clip_norm: float) -> list[Tensor]:
-    """Σ over patients of their mean gradient, each scaled to a norm of at most `clip_norm` over all tensors.
-
-    `per_image` holds one tensor [n, …] for each parameter. A patient whose gradient is not finite contributes
-    zero. In float64, so that rounding in the sum of the others stays far below what one patient may add.
-    """
-    _, place, count = owner.unique(return_inverse=True, return_counts=True)
-    means = []
-    for gradient in per_image:
-        flat = gradient.flatten(1).double()
-        means.append(
-            flat.new_zeros(len(count), flat.shape[1]).index_add_(0, place, flat).div_(count[:, None])
-        )
-    norms = torch.stack([torch.linalg.vector_norm(mean, dim=1) for mean in means]).norm(dim=0)
-    factor = (clip_norm / norms.clamp_min(1e-12)).clamp_max(1.0)
-    finite = torch.isfinite(norms).nonzero().squeeze(1)
-    return [
-        (factor[finite] @ (mean if len(finite) == len(mean) else mean[finite])).view(gradient.shape[1:])
-        for mean, gradient in zip(means, per_image, strict=True)
-    ]
-
-
-def hooked(network: nn.Module) -> GradSampleModule:
-    """The network under Opacus' hooks, switched off until a private pass.
-
-    Raises ConfigError naming the layer where one mixes examples and would break the guarantee.
-    """
-    expected = "layers that keep examples apart and learn nothing outside of the optimiser"
-    for name, layer in network.named_modules():
-        if _mixes(layer):
-            raise ConfigError("discriminator", f"{name or 'network'}: {type(layer).__name__}", expected)
-    try:
-        ModuleValidator.validate(network, strict=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = GradSampleModule(network, batch_first=True, loss_reduction="sum")
-    except (UnsupportedModuleError, NotImplementedError) as error:
-        raise ConfigError("discriminator", type(network).__name__, f"{expected}: {error}") from None
-    module.disable_hooks()
-    return module
-
-
-def _mixes(layer: nn.Module) -> bool:
-    """Whether a layer looks at the batch or keeps statistics of it; Opacus checks only those with weights."""
-    return isinstance(layer, _BatchNorm) or (isinstance(layer, _NormBase) and layer.track_running_stats)
+def halves(precision: Precision, device: torch.device) -> bool:
+    """Whether the passes run in bfloat16 on this device; `auto` asks the device whether it gains by it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(bool(features.get(feature)) for feature in ("avx512_bf16", "amx_bf16"))

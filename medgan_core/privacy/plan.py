@@ -5,7 +5,7 @@ ledger is charged with; so the guarantee and the mechanism cannot drift apart.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -17,8 +17,10 @@ from medgan_core.config import Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import AccountName, Event, Phase
 from medgan_core.privacy.accounting import epsilon, smallest_noise
-from medgan_core.privacy.engine import PrivateOptimizer
+from medgan_core.privacy.engine import Precision, PrivateOptimizer
 from medgan_core.privacy.noise import SecretRandom
+
+Rule = Callable[..., optim.Optimizer]
 
 _PHASES: dict[AccountName, tuple[Phase, ...]] = {
     "training": (Phase.ONE_SHOT, Phase.TRAIN),
@@ -102,16 +104,29 @@ class PrivacyPlan:
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def optimizer(
-        self, network: nn.Module, make: Callable[..., optim.Optimizer], random: SecretRandom
+        self,
+        network: nn.Module,
+        make: Rule | Mapping[str, Rule],
+        random: SecretRandom,
+        *,
+        physical_batch: int | None = None,
+        precision: Precision = "float32",
     ) -> PrivateOptimizer:
-        """The optimiser through which data may reach weights of `network`; `make(parameters)` is its rule."""
+        """The optimiser through which data may reach weights of `network`; `make(parameters)` is its rule.
+
+        Several networks come in a ModuleDict and each has its own rule: by its name, or all of the same kind.
+        """
+        networks = dict(network.items()) if isinstance(network, nn.ModuleDict) else {"": network}
+        makers = make if isinstance(make, Mapping) else dict.fromkeys(networks, make)
         return PrivateOptimizer(
             network,
-            make(network.parameters()),
+            [makers[name](one.parameters()) for name, one in networks.items()],
             clip_norm=self.clip_norm if self.private else None,
             noise_multiplier=self.noise_multiplier,
             nominal_batch=self.nominal_batch,
             random=random,
+            physical_batch=physical_batch,
+            precision=precision,
         )
 
 

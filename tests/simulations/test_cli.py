@@ -11,6 +11,8 @@ import pytest
 
 from medgan_core.record import RunFolder
 from simulations import cli, course
+from simulations.benchmarks import engine
+from simulations.benchmarks.engine import Memory, Speed
 from simulations.hospitals import Launch
 from tests.simulations.making import overrides, study_file
 
@@ -201,6 +203,20 @@ def test_a_bench_prints_the_table(call: Call, tmp_path: Path, monkeypatch: pytes
     code, out, _ = call("bench", "mnist", "--results", tmp_path / "new" / "r.json", "--data", tmp_path)
     assert code == 0
     assert "| mnist | ε = 10.0 (image) | 0.500 | 0.900 |" in out
+
+
+def test_a_bench_of_the_private_step_prints_and_keeps_its_rows(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "speed", lambda: [Speed("plain", 64, 1, 2, 3, 4, 5, 6)])
+    monkeypatch.setattr(engine, "memory", lambda: [Memory("plain", 64, 1, 2, 3)])
+    for what in ("speed", "memory"):
+        code, out, _ = call("bench", what)
+        assert code == 0
+        assert "plain" in out
+        assert json.loads((tmp_path / "docs" / f"{what}.json").read_text())["rows"][0]["method"] == "plain"
+    call("bench", "memory", "--results", tmp_path / "other.json")
+    assert (tmp_path / "other.json").is_file()
 
 
 def test_help_tells_what_becomes_of_abandoned_runs(call: Call) -> None:

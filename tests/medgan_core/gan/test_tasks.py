@@ -11,7 +11,7 @@ from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.steps import balanced_labels
 from medgan_core.gan.task import GanTask
 from medgan_core.gan.tasks import TASKS, make_task
-from medgan_core.privacy.engine import clipped_sum, hooked
+from medgan_core.privacy.book_keeping import BookKeeper
 from tests.medgan_core.gan.making import CLASSES, SIZES, images, make, networks, random
 
 EVERY_TASK = [(name, channels, size) for name in TASKS for channels, size in SIZES]
@@ -87,22 +87,22 @@ def test_a_private_network_has_no_state_but_its_weights(task: GanTask) -> None:
 
 def test_the_engine_accepts_every_private_network(task: GanTask) -> None:
     for network in private_networks(task):
-        hooked(network).to_standard_module()
+        BookKeeper(network)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_one_patient_moves_the_gradient_by_the_clipping_bound_at_most(name: str, loss: str) -> None:
     task = make(name, loss=loss)
-    shown, owner = images(task, 6).requires_grad_(), torch.tensor([0, 0, 1, 1, 1, 2])
+    shown, owner = images(task, 6), torch.tensor([0, 0, 1, 1, 1, 2])
+
+    def loss_of(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return task.real_loss(network, images, labels) * 1e3
+
     for network in private_networks(task):
-        module = hooked(network)
-        module.enable_hooks()
-        (task.real_loss(module, shown, LABELS) * 1e3).sum().backward()
-        per_image = [p.grad_sample for p in network.parameters()]  # type: ignore[attr-defined]
-        kept = owner != 1
-        whole = clipped_sum(per_image, owner, 0.5)
-        without = clipped_sum([gradient[kept] for gradient in per_image], owner[kept], 0.5)
+        keeper, kept = BookKeeper(network), owner != 1
+        whole = keeper.clipped_sum(loss_of, shown, LABELS, owner, 0.5)
+        without = keeper.clipped_sum(loss_of, shown[kept], LABELS[kept], owner[kept], 0.5)
         moved = torch.cat([(a - b).flatten() for a, b in zip(whole, without, strict=True)]).norm()
         assert 0.49 < moved < 0.5 + 1e-4
 

@@ -159,13 +159,25 @@ def test_the_optimiser_carries_out_what_the_plan_accounts_for(plan: PrivacyPlan)
     ]
 
 
-def test_only_a_plan_makes_a_private_optimiser_and_only_the_engine_knows_opacus_hooks() -> None:
+def test_only_a_plan_makes_a_private_optimiser_and_opacus_hooks_serve_benchmarks_alone() -> None:
     packages = [REPOSITORY / name for name in ("medgan_core", "client", "server", "simulations")]
     sources = [path for package in packages for path in package.rglob("*.py")]
     makers = {p.name for p in sources if "PrivateOptimizer(" in p.read_text(encoding="utf-8")}
-    hooks = {p.name for p in sources if "GradSampleModule(" in p.read_text(encoding="utf-8")}
+    opacus = {p.name for p in sources if "GradSampleModule" in p.read_text(encoding="utf-8")}
+    keepers = {p.name for p in sources if "BookKeeper(" in p.read_text(encoding="utf-8")}
     assert makers == {"plan.py"}
-    assert hooks == {"engine.py"}
+    assert opacus == {"layers.py", "hooks.py"}
+    assert {p.name for p in sources if "Hooked(" in p.read_text(encoding="utf-8")} == {"steps.py"}
+    assert keepers == {"engine.py"}
+
+
+def test_several_networks_are_one_mechanism_with_a_rule_each(plan: PrivacyPlan) -> None:
+    networks = nn.ModuleDict({"a": nn.Linear(2, 1), "b": nn.Linear(3, 1)})
+    optimizer = plan.optimizer(networks, {"b": optim.Adam, "a": optim.SGD}, SeededRandom(0))
+    assert [type(rule) for rule in optimizer.rules] == [optim.SGD, optim.Adam]
+    alike = plan.optimizer(networks, optim.SGD, SeededRandom(0), physical_batch=3, precision="auto")
+    owned = [[id(p) for group in rule.param_groups for p in group["params"]] for rule in alike.rules]
+    assert owned == [[id(p) for p in one.parameters()] for one in networks.values()]
 
 
 def test_without_privacy_the_optimiser_neither_clips_nor_draws_noise() -> None:
