@@ -1,5 +1,6 @@
 """The hospitals of a simulation: their patients, their ledgers, and their workers."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -77,8 +78,13 @@ def open_ledger(study: Study, run: RunFolder, launch: Launch, site: str) -> Priv
     folder = Path(launch.ledgers) / site if launch.ledgers else run.site(site)
     make_folder(folder)
     path = folder / "ledger.sqlite"
-    cap = study.sites.epsilon_cap if study.private else float("inf")
-    policy = LedgerPolicy(epsilon_cap=cap, delta=study.privacy.delta)
+    policy = LedgerPolicy(
+        epsilon_cap=study.sites.epsilon_cap if study.private else math.inf,
+        delta=study.privacy.delta,
+        trust_secure_sum=study.sites.trust_secure_sum,
+        local_epsilon=study.sites.local_epsilon if study.private else math.inf,
+        max_repeats=study.privacy.max_repeats,
+    )
     return PrivacyLedger.open(path, site, policy, _heads(run, launch).get(_place(path, launch)))
 
 

@@ -15,10 +15,11 @@ from math import log, nan
 import torch
 from torch import Tensor
 
+from medgan_core.config import SCORE_BINS
 from medgan_core.evaluate.utility import Scores
 from medgan_core.privacy.grid import to_grid
 
-BINS = 10
+BINS = SCORE_BINS
 
 
 def score_histogram(probabilities: Tensor, labels: Tensor, owner: Tensor) -> Tensor:

@@ -9,24 +9,29 @@ from medgan_core.errors import LedgerError
 from medgan_core.messages import Event, Phase, Receipt
 from medgan_core.privacy.chain import NO_HEAD, Entry
 
-Mechanism = tuple[float, float]
-"""Noise multiplier σ and sampling rate q: events that differ in steps alone are the same mechanism."""
+Mechanism = Event
+"""An event of no steps: events that differ in steps alone are the same mechanism."""
 
-ChargeKey = tuple[str, int, Phase]
-"""Run, round, phase."""
+ChargeKey = tuple[str, int, Phase, int]
+"""Run, round, phase, repeat."""
+
+
+def mechanism(event: Event) -> Mechanism:
+    """What an event is a number of steps of."""
+    return replace(event, steps=0)
 
 
 def count_steps(events: Iterable[Event]) -> Counter[Mechanism]:
     """Steps of each mechanism."""
     steps: Counter[Mechanism] = Counter()
     for event in events:
-        steps[event.noise_multiplier, event.sampling_rate] += event.steps
+        steps[mechanism(event)] += event.steps
     return steps
 
 
 def to_events(steps: Mapping[Mechanism, int]) -> tuple[Event, ...]:
     """One event for each mechanism that has steps."""
-    return tuple(Event(sigma, q, count) for (sigma, q), count in steps.items() if count)
+    return tuple(replace(kind, steps=count) for kind, count in steps.items() if count)
 
 
 @dataclass
@@ -51,6 +56,12 @@ class Charged:
     def sealed(self) -> bool:
         """Whether the update is on disk."""
         return bool(self.receipt.update_digest)
+
+    def is_for(self, request_digest: str, query: str, event: Event, account: str) -> bool:
+        """Whether this charge and a request under its name go together: the same, or a sum's other cohort."""
+        own = self.receipt
+        same = (own.query, own.event, own.account) == (query, event, account)
+        return same and (own.request_digest == request_digest or bool(event.shares and query))
 
 
 @dataclass
@@ -118,6 +129,13 @@ class Books:
                 held.update(run.left.get(account, {}))
         return held
 
+    def charged(self, run: str, round: int, phase: Phase) -> list[Charged]:
+        """All charges of a round, the first one first: one, or more under secure sum."""
+        found: list[Charged] = []
+        while (key := (run, round, phase, len(found))) in self.charges:
+            found.append(self.charges[key])
+        return found
+
     def receipt(self, entry: Entry) -> Receipt:
         """The receipt of a charge entry."""
         place = {"site": self.site, "ledger": self.ledger, "sequence": entry.sequence, "head": entry.hash}
@@ -151,7 +169,7 @@ class Books:
         receipt, account = self.receipt(entry), body["account"]
         self.runs[receipt.run].left[account].subtract(count_steps([receipt.event]))
         self.events[account][entry.sequence] = receipt.event
-        self.charges[receipt.run, receipt.round, receipt.phase] = Charged(receipt, account)
+        self.charges[charge_key(receipt)] = Charged(receipt, account)
 
     def _reopened(self, entry: Entry, body: dict[str, Any]) -> None:
         self.charges[_key(body)].attempts = body["attempt"]
@@ -164,8 +182,13 @@ class Books:
         self.runs[body["run"]].closed = True
 
 
+def charge_key(receipt: Receipt) -> ChargeKey:
+    """Under which key a charge is found."""
+    return receipt.run, receipt.round, receipt.phase, receipt.repeat
+
+
 def _key(body: Mapping[str, Any]) -> ChargeKey:
-    return body["run"], body["round"], Phase(body["phase"])
+    return body["run"], body["round"], Phase(body["phase"]), body.get("repeat", 0)
 
 
 def _move(holds: dict[str, Counter[Mechanism]], source: str, target: str) -> None:

@@ -102,7 +102,8 @@ def test_the_term_is_paid_in_every_coordinate(order: float) -> None:
 def discrete_gaussian(deviation: float, reach: int) -> NDArray[np.float64]:
     at = np.arange(-reach, reach + 1)
     weights: NDArray[np.float64] = np.exp(-(at**2) / (2 * deviation**2))
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def divergence(deviation: float, shares: int, moved: int, order: float) -> float:
