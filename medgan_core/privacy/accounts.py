@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medgan_core.errors import LedgerError
-from medgan_core.messages import Event, Phase, Receipt
+from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
 from medgan_core.privacy.chain import NO_HEAD, Entry
 
 Mechanism = Event
@@ -180,6 +180,25 @@ class Books:
 
     def _close(self, entry: Entry, body: dict[str, Any]) -> None:
         self.runs[body["run"]].closed = True
+
+
+def receipt_body(
+    place: ChargeKey,
+    digests: tuple[str, str],
+    account: AccountName,
+    event: Event,
+    spent: tuple[float, float | None],
+    delta: float,
+) -> dict[str, Any]:
+    """A receipt in its charge entry: `digests` of request and query, `spent` with and without trust."""
+    run, round_number, phase, repeat = place
+    body = {"run": run, "round": round_number, "phase": phase.value, "request_digest": digests[0]}
+    body |= {"account": account, "delta": delta}
+    body |= {"event": event.to_json(), "spent": float_to_json(spent[0])}
+    if spent[1] is not None:
+        body |= {"local_event": event.local.to_json(), "local_spent": float_to_json(spent[1])}
+        body |= {"query": digests[1], "repeat": repeat}
+    return body
 
 
 def charge_key(receipt: Receipt) -> ChargeKey:

@@ -19,7 +19,16 @@ from typing import Any, Literal, Self
 
 from medgan_core.errors import DataError, LedgerError, ReceiptError
 from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
-from medgan_core.privacy.accounts import Books, Charged, Mechanism, Run, charge_key, count_steps, to_events
+from medgan_core.privacy.accounts import (
+    Books,
+    Charged,
+    Mechanism,
+    Run,
+    charge_key,
+    count_steps,
+    receipt_body,
+    to_events,
+)
 from medgan_core.privacy.budget import Budget, LedgerPolicy, check_event
 from medgan_core.privacy.chain import NO_HEAD, Chain, Entry
 from medgan_core.privacy.site_key import load_key, propose_key
@@ -184,18 +193,9 @@ class PrivacyLedger:
                     return self._again(charged)
             self._budget.check_repeat(run, len(earlier))
             spent, local = self._budget.spend(run, account, event)
-            body: dict[str, Any] = {
-                "run": run,
-                "round": round,
-                "phase": phase.value,
-                "request_digest": request_digest,
-                "account": account_name,
-                "delta": self.policy.delta,
-            }
-            body |= {"event": event.to_json(), "spent": float_to_json(spent)}
-            if local is not None:
-                body |= {"local_event": event.local.to_json(), "local_spent": float_to_json(local)}
-                body |= {"query": query, "repeat": len(earlier)}
+            place = (run, round, phase, len(earlier))
+            digests = (request_digest, query)
+            body = receipt_body(place, digests, account_name, event, (spent, local), self.policy.delta)
             entry = self._append("charge", {"account": account, "receipt": body})
         return Charge(self._books.receipt(entry), "open", 1)
 

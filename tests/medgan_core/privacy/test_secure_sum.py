@@ -59,6 +59,15 @@ def test_ten_sites_survive_any_two_drop_outs(stages: list[Stage]) -> None:
     assert left.total().tolist() == plain(left)
 
 
+def test_a_smaller_cohort_sums_by_the_same_rules() -> None:
+    """A repeat without the site that is down: nobody else may be missing then."""
+    fewer = replace(session(5, 1), cohort=cohort(4))
+    whole = Relay(fewer, vectors(4)).run()
+    assert whole.total().tolist() == plain(whole)
+    with pytest.raises(RefusedError, match="3 sites are left, needed are 4"):
+        Relay(fewer, vectors(4), {Stage.MASK: ["site-2"]}).run()
+
+
 @pytest.mark.parametrize("stage", [Stage.ADVERTISE, Stage.SHARE, Stage.MASK])
 def test_one_drop_out_too_many_stops_every_site_before_its_shares_are_given(stage: Stage) -> None:
     with pytest.raises(RefusedError, match="2 sites are left, needed are 3"):
@@ -306,6 +315,20 @@ def test_sites_that_were_told_other_keys_do_not_sign_for_each_other() -> None:
         at.parties[name], at.sealed[name] = secure_sum.share(at.parties[name], advertised)
     del at.parties["site-4"]
     at._mask(())
+    at._confirm(())
+    with pytest.raises(RefusedError, match="site site-3 signed another list"):
+        secure_sum.reveal(at.parties["site-1"], at.signatures)
+
+
+def test_sites_that_were_told_of_other_shares_do_not_sign_for_each_other() -> None:
+    """The server keeps site-4's shares from one site: the two would reveal for different sums."""
+    at = relay(until=Stage.SHARE)
+    fewer = {name: at.sealed[name] for name in names(3)}
+    shown = {"site-1": at.sealed, "site-2": at.sealed, "site-3": fewer}
+    for name, sealed in shown.items():
+        party = secure_sum.receive(at.parties[name], sealed)
+        at.parties[name], at.masked[name] = secure_sum.mask(party, at.vectors[name])
+    del at.parties["site-4"]
     at._confirm(())
     with pytest.raises(RefusedError, match="site site-3 signed another list"):
         secure_sum.reveal(at.parties["site-1"], at.signatures)
