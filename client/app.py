@@ -6,10 +6,10 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from medgan_core.errors import MedGANError, RefusedError
-from medgan_core.messages import Request, Update
-from medgan_core.wire import refusal_to_records, request_from_records, update_to_records
+from medgan_core.messages import Request, StageReply, Update
+from medgan_core.wire import answer_to_records, refusal_to_records, request_from_records
 
-Answer = Callable[[Context, Request], Update]
+Answer = Callable[[Context, Request], Update | StageReply]
 
 
 def make_client_app(answer: Answer) -> ClientApp:
@@ -18,7 +18,7 @@ def make_client_app(answer: Answer) -> ClientApp:
 
     def handle(message: Message, context: Context) -> Message:
         try:
-            content = update_to_records(answer(context, request_from_records(message.content)))
+            content = answer_to_records(answer(context, request_from_records(message.content)))
         except MedGANError as error:
             content = refusal_to_records(f"node {context.node_id}", reason_for_coordinator(error))
         return Message(content, reply_to=message)

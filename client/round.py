@@ -15,15 +15,17 @@ from medgan_core.config import Study
 from medgan_core.data.sampling import PatientImages
 from medgan_core.data.source import Site
 from medgan_core.data.transforms import augmentation
-from medgan_core.evaluate.histogram import score_histogram
+from medgan_core.evaluate.histogram import score_grid_histogram, score_histogram
 from medgan_core.evaluate.utility import class_scores, make_classifier
 from medgan_core.gan.steps import Anchor, Rhythm, balanced_labels, generator_step
 from medgan_core.gan.task import GanTask
 from medgan_core.messages import PROPORTIONS, Array, Arrays, Groups, Phase, Request
-from medgan_core.privacy.embedding import Embedding, Features, patient_sum
+from medgan_core.privacy.embedding import Embedding, Features, patient_grid_sum, patient_sum
 from medgan_core.privacy.engine import PrivateOptimizer
-from medgan_core.privacy.noise import SecretRandom
+from medgan_core.privacy.grid import to_words
+from medgan_core.privacy.noise import DiscreteRandom, SecretRandom
 from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.privacy.sum_keys import Words
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator, load, seeded, weights_of
 
@@ -71,25 +73,61 @@ def local_round(
     return _train(asked, local)
 
 
+def noisy_words(
+    study: Study,
+    task: GanTask,
+    plan: PrivacyPlan,
+    site: Site,
+    request: Request,
+    seeds: Seeds,
+    random: SecretRandom,
+) -> Words:
+    """What a site puts under its mask in a secure sum: its own sum on the grid and its share of the noise.
+
+    Uint64 [n], modulo 2^64. Raises TypeError for a source that cannot draw on a grid.
+    """
+    if not isinstance(random, DiscreteRandom):
+        raise TypeError("a secure sum needs discrete noise: this source has none")
+    asked = _Asked(study, task, plan, site, request, seeds, random)
+    total = _embedding(asked, patient_grid_sum) if request.phase is Phase.ONE_SHOT else _scores_on_grid(asked)
+    noise = random.discrete(total.numel(), plan.event(request.phase).share_deviation)
+    return to_words(total.flatten().numpy() + noise)
+
+
 def _one_shot(asked: _Asked) -> RoundResult:
     """Release the noisy embedding sum of the training patients."""
-    data, task, one_shot = asked.site.training, asked.task, asked.study.one_shot
-    features = Features.of(one_shot, task.image_shape, asked.seeds)
-    with torch.no_grad():
-        embedded = torch.cat([features(part) for part in data.images.split(512)])
-    total = patient_sum(embedded, data.labels, data.owner, len(task.classes), one_shot.count_weight)
+    total = _embedding(asked, patient_sum)
     noisy = _noised(total, asked.plan.one_shot_noise_multiplier, asked.random)
     return RoundResult({"statistics": {"embedding": noisy}})
 
 
+def _embedding(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """The embedding of the training patients, summed by `add`: [classes, d + 1]."""
+    data, task, one_shot = asked.site.training, asked.task, asked.study.one_shot
+    features = Features.of(one_shot, task.image_shape, asked.seeds)
+    with torch.no_grad():
+        embedded = torch.cat([features(part) for part in data.images.split(512)])
+    return add(embedded, data.labels, data.owner, len(task.classes), one_shot.count_weight)
+
+
 def _evaluate(asked: _Asked) -> RoundResult:
     """Release the noisy score histogram of the held-out patients under the classifier that came along."""
-    data, task = asked.site.held_out, asked.task
-    classifier = seeded(lambda: make_classifier(task.image_shape[0], len(task.classes)), 0).eval()
-    load(classifier, asked.request.groups["classifier"])
-    histogram = score_histogram(class_scores(classifier, data.images), data.labels, data.owner)
+    data = asked.site.held_out
+    histogram = score_histogram(_scores(asked), data.labels, data.owner)
     noisy = _noised(histogram, asked.plan.evaluation_noise_multiplier, asked.random)
     return RoundResult({"statistics": {"histogram": noisy}})
+
+
+def _scores_on_grid(asked: _Asked) -> torch.Tensor:
+    data = asked.site.held_out
+    return score_grid_histogram(_scores(asked), data.labels, data.owner)
+
+
+def _scores(asked: _Asked) -> torch.Tensor:
+    task = asked.task
+    classifier = seeded(lambda: make_classifier(task.image_shape[0], len(task.classes)), 0).eval()
+    load(classifier, asked.request.groups["classifier"])
+    return class_scores(classifier, asked.site.held_out.images)
 
 
 def _train(asked: _Asked, local: Groups) -> RoundResult:

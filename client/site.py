@@ -1,18 +1,34 @@
 """A site at work: it charges its ledger, runs the round, seals the update on disk, and only then answers.
 
-The same request gets the same bytes for ever; any other request for that round is refused by the ledger.
+The same request gets the same bytes for ever; any other request for that round is refused by the ledger. What
+the plan sums securely leaves this site under a mask, and never in another way.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
-from client.round import local_round
+from client.round import local_round, noisy_words
+from client.secure import Kept, SumDesk
 from medgan_core.config import Study
 from medgan_core.data.source import Site
-from medgan_core.errors import IntegrityError
+from medgan_core.errors import IntegrityError, RefusedError
 from medgan_core.gan.tasks import make_task
-from medgan_core.messages import AccountName, Event, Groups, Phase, Receipt, Request, Update
-from medgan_core.privacy.ledger import PrivacyLedger
+from medgan_core.messages import (
+    AccountName,
+    Event,
+    Groups,
+    Phase,
+    Receipt,
+    Request,
+    Stage,
+    StageReply,
+    SumStage,
+    Update,
+)
+from medgan_core.privacy import secure_sum
+from medgan_core.privacy.ledger import Charge, PrivacyLedger
+from medgan_core.privacy.membership import Membership
 from medgan_core.privacy.noise import SecretRandom
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import load_groups, make_folder, save_groups
@@ -22,10 +38,20 @@ RandomFor = Callable[[str, int], SecretRandom]
 
 
 class SiteWorker:
-    """One site in one run. `folder` holds its sealed updates; `random_for(site, round)` its secret source."""
+    """One site in one run. `folder` holds its sealed updates; `random_for(site, round)` its secret source.
+
+    `member` is needed for secure sums: the site's own key, and those that its person has pinned.
+    """
 
     def __init__(
-        self, study: Study, site: Site, run: str, ledger: PrivacyLedger, folder: Path, random_for: RandomFor
+        self,
+        study: Study,
+        site: Site,
+        run: str,
+        ledger: PrivacyLedger,
+        folder: Path,
+        random_for: RandomFor,
+        member: Membership | None = None,
     ) -> None:
         most = study.privacy.max_images_per_patient
         self.site = Site(site.name, site.training.at_most(most), site.held_out.at_most(most))
@@ -34,6 +60,7 @@ class SiteWorker:
         self.ledger = ledger
         self.folder = folder
         self.random_for = random_for
+        self.member = member
         card = site.training.card
         self.task = make_task(study, card.image_shape, card.classes)
         self.plan = PrivacyPlan.of(study, card.unit)
@@ -43,25 +70,90 @@ class SiteWorker:
         }
 
     def approve(self) -> None:
-        """Reserve what the whole run will cost. Raises BudgetError where the site's cap does not allow it."""
+        """Reserve what the whole run will cost. Raises BudgetError where the site's cap does not allow it.
+
+        With secure sums the approval is of the cohort's pinned keys too: it does not hold for others.
+        """
         holds: dict[str, tuple[Event, ...]] = {}
         for name, account in self.accounts.items():  # both may be one account, after a merge
-            holds[account] = holds.get(account, ()) + self.plan.events(name)
-        self.ledger.hold(self.run, self.plan.digest(), holds)
+            holds[account] = holds.get(account, ()) + self.plan.holds(name)
+        self.ledger.hold(self.run, self._approved(), holds)
+
+    def _approved(self) -> str:
+        """The digest of what a person says yes to: the plan, and with secure sums the keys of the cohort."""
+        if self.plan.rules is None:
+            return self.plan.digest()
+        member = self._member()
+        member.check(self.plan.rules)
+        return sha256(f"{self.plan.digest()}\n{member.pinned.digest()}".encode()).hexdigest()
 
     def answer(self, request: Request) -> Update:
         """Charge, compute, seal, return; or replay what was sealed for this request.
 
         Raises RefusedError (budget, or another request in the same round) before any data is touched.
         """
+        self._check(request)
+        if request.secure is not None or self.plan.summed(request.phase):
+            raise RefusedError(
+                f"round {request.round}: {request.phase} leaves this site in secure sums alone"
+            )
+        kept = self._kept(request)
+        charge = self._charge(request)
+        if charge.state == "sealed":
+            return self._replay(request, charge.receipt)
+        return self._compute(request, charge.receipt, load_groups(kept)[0] if kept else {})
+
+    def take_part(self, request: Request, kept: Kept) -> Update | StageReply:
+        """One stage of a secure sum. Only its masked vector is charged, sealed and an update.
+
+        `kept` is where the sum lives between two stages, in memory: `client.secure`.
+        Raises RefusedError for whatever does not fit the session, before data are touched.
+        """
+        self._check(request)
+        asked, rules = request.secure, self.plan.rules
+        if asked is None or rules is None or not self.plan.summed(request.phase):
+            raise RefusedError(f"round {request.round}: the plan has no secure sum for {request.phase}")
+        desk = SumDesk(self._member(), rules, kept)
+        return self._mask(request, asked, desk) if asked.stage is Stage.MASK else desk.reply(request, asked)
+
+    def _mask(self, request: Request, asked: SumStage, desk: SumDesk) -> Update:
+        sealed = self.ledger.sealed(request.run, request.round, request.phase, request.digest())
+        if sealed is not None:
+            return self._replay(request, sealed)
+        session, party = desk.received(request, asked)
+        receipt = self._charge(request, request.query()).receipt
+        words = noisy_words(
+            self.study,
+            self.task,
+            self.plan,
+            self.site,
+            request,
+            Seeds(self.study.seed),
+            self.random_for(self.site.name, request.round),
+        )
+        moved, masked = secure_sum.mask(party, words)
+        update = Update(
+            self.site.name, request.round, request.phase, {"masked": {"sum": masked}}, {}, receipt
+        )
+        left = self._seal(request, update)
+        desk.keep(session, moved, request, {})
+        return left
+
+    def _member(self) -> Membership:
+        if self.member is None:
+            raise RefusedError("secure sum: no keys of the cohort are pinned at this site")
+        return self.member
+
+    def _check(self, request: Request) -> None:
         where = f"round {request.round}: the request"
         if request.run != self.run:
             raise IntegrityError(f"{where} is of another run than {self.run}")
         if request.plan != self.plan.digest():
             raise IntegrityError(f"{where} names another privacy plan than the study")
-        kept = self._kept(request)
+
+    def _charge(self, request: Request, query: str = "") -> Charge:
         name = self.plan.account(request.phase)
-        charge = self.ledger.charge(
+        return self.ledger.charge(
             request.run,
             request.round,
             request.phase,
@@ -69,10 +161,8 @@ class SiteWorker:
             self.accounts[name],
             name,
             self.plan.event(request.phase),
+            query,
         )
-        if charge.state == "sealed":
-            return self._replay(request, charge.receipt)
-        return self._compute(request, charge.receipt, load_groups(kept)[0] if kept else {})
 
     def _compute(self, request: Request, receipt: Receipt, local: Groups) -> Update:
         result = local_round(
@@ -89,13 +179,15 @@ class SiteWorker:
         make_folder(self.folder)
         if result.local:
             save_groups(self._path(request.round, "local"), result.local, {"round": request.round})
-        save_groups(
-            self._path(request.round, request.phase), result.groups, {"metrics": dict(result.metrics)}
-        )
-        return update.sealed(self.ledger.seal(receipt, update.digest()))
+        return self._seal(request, update)
+
+    def _seal(self, request: Request, update: Update) -> Update:
+        make_folder(self.folder)
+        save_groups(self._sealed_path(request), update.groups, {"metrics": dict(update.metrics)})
+        return update.sealed(self.ledger.seal(update.receipt, update.digest()))
 
     def _replay(self, request: Request, receipt: Receipt) -> Update:
-        path = self._path(request.round, request.phase)
+        path = self._sealed_path(request)
         groups, header = load_groups(path)
         update = Update(self.site.name, request.round, request.phase, groups, header["metrics"], receipt)
         if update.digest() != receipt.update_digest:
@@ -110,6 +202,13 @@ class SiteWorker:
             if (path := self._path(earlier, "local")).exists():
                 return path
         return None
+
+    def _sealed_path(self, request: Request) -> Path:
+        """A repeated secure sum lies beside the earlier one, and never in its place."""
+        kind = str(request.phase)
+        return self._path(
+            request.round, kind if request.secure is None else f"{kind}-{request.digest()[:16]}"
+        )
 
     def _path(self, round_number: int, kind: str) -> Path:
         return self.folder / f"{self.run}-round-{round_number:06d}-{kind}.safetensors"

@@ -90,6 +90,8 @@ def verify(release: ReleaseFolder) -> None:
         typer.echo(f"ok  {line}")
     if verification.privacy == "dp":
         promise = f"epsilon {verification.epsilon:.4g} at delta {verification.delta:g}"
+        if verification.local_epsilon is not None:
+            promise += f"; {verification.local_epsilon:.4g} without trust in the secure sum"
     else:
         promise = "NOT PRIVATE, epsilon is infinite"
     typer.echo(f"verified: {promise}")

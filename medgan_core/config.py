@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medgan_core.errors import ConfigError, InputError
 
 IMAGE_SIZES = (28, 32, 64, 128)
+SCORE_BINS = 10
+"""Of confidence, in the score histogram of the evaluation."""
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -53,6 +55,10 @@ class SitesConfig(_Section):
 
     `nominal_patients` is what a site declares as its size: a round public figure, never the private count.
     `weights` are the public weights of the average, equal when empty. `epsilon_cap` is the sites' own cap.
+
+    `trust_secure_sum` and `local_epsilon` stand for the sites' own policy on secure sums: with trust the cap
+    counts ε as it is when no more than `privacy.collude` sites help the coordinator, and `local_epsilon`
+    bounds ε without any trust; otherwise the cap counts the latter, which is much larger.
     """
 
     count: Annotated[int, Field(ge=1, le=10_000)] = 3
@@ -63,10 +69,18 @@ class SitesConfig(_Section):
     weights: Positives = ()
     quorum: Annotated[int, Field(ge=0)] = 0
     epsilon_cap: Annotated[float, Field(gt=0)] = 20.0
+    trust_secure_sum: bool = True
+    local_epsilon: Annotated[float, Field(gt=0)] = 100.0
 
 
 class PrivacyConfig(_Section):
-    """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε."""
+    """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε.
+
+    With `secure_sum` the one-shot query and the evaluation leave the sites as a sum alone, with shares of
+    noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator; the steps
+    keep the full noise of each site. `drop` sites may fail in such a round, one in five when not given; a
+    round that failed may be repeated `max_repeats` times, each time at the cost of another one.
+    """
 
     mode: Literal["dp", "off"] = "dp"
     epsilon: Positively = 10.0
@@ -79,6 +93,10 @@ class PrivacyConfig(_Section):
     clip_norm: Positively = 1.0
     max_images_per_patient: Positive = 4
     max_sites_per_patient: Positive = 1
+    secure_sum: bool = False
+    collude: Positive = 1
+    drop: Annotated[int, Field(ge=0)] | None = None
+    max_repeats: Annotated[int, Field(ge=0, le=10)] = 1
 
 
 class OneShotConfig(_Section):
@@ -181,12 +199,29 @@ class Study(_Section):
             raise ConfigError("sites.quorum", sites.quorum, f"at most sites.count, which is {sites.count}")
         if len(set(classes)) != len(classes):
             raise ConfigError("data.classes", classes, "every class once")
+        if self.privacy.secure_sum:
+            self._agrees_to_sums()
         return self
+
+    def _agrees_to_sums(self) -> None:
+        if self.sites.count < 3:
+            raise ConfigError(
+                "privacy.secure_sum", True, f"sites.count of 3 or more, which is {self.sites.count}"
+            )
+        if not self.data.classes:
+            raise ConfigError("data.classes", (), "the classes by name: a secure sum must know its size")
 
     @property
     def private(self) -> bool:
         """Whether the run protects its patients at all."""
         return self.privacy.mode == "dp"
+
+    @property
+    def sizes_of_sums(self) -> tuple[int, int]:
+        """How many numbers a site adds to the sums of the one-shot query and of the evaluation."""
+        classes, asked = len(self.data.classes), self.one_shot
+        features = 2 * asked.frequencies * (len(asked.bandwidths) + len(asked.gabor_bandwidths))
+        return classes * (features + 1), classes**2 * SCORE_BINS
 
     @property
     def nominal_batch(self) -> float:

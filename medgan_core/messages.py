@@ -1,10 +1,12 @@
 """What travels between a coordinator and its sites. Knows numpy alone, so that a thin client loads no torch.
 
 A round is one `Request` to every site and one `Update` from each. Arrays travel in named groups
-("generator", "discriminator", "statistics", …), each a mapping from tensor name to array.
+("generator", "discriminator", "statistics", …), each a mapping from tensor name to array. A round under
+secure sum is five requests, one for each `Stage`; the answers to four of them are `StageReply`s without data.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -31,22 +33,53 @@ class Phase(StrEnum):
     EVALUATE = "evaluate"
 
 
+class Stage(StrEnum):
+    """The stages of a secure sum, in their order; data are touched in `MASK` alone."""
+
+    ADVERTISE = "advertise"
+    SHARE = "share"
+    MASK = "mask"
+    CONFIRM = "confirm"
+    REVEAL = "reveal"
+
+
 @dataclass(frozen=True)
 class Event:
     """One use of a mechanism on an account: `steps` Gaussian queries of sensitivity 1 on Poisson samples.
 
     `noise_multiplier` is σ in units of the sensitivity; `sampling_rate` q in (0, 1], 1 for a query of all
     patients. A noise multiplier of 0 is the infinite event of a run without privacy.
+
+    With `shares` n ≥ 1 the noise is the sum of n independent discrete Gaussians, each of standard deviation
+    `share_deviation` on the integers, in each of `dimension` coordinates; σ is that of the sum.
     """
 
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    shares: int = 0
+    dimension: int = 0
+    share_deviation: float = 0.0
 
     @property
     def infinite(self) -> bool:
         """Whether the event protects nobody."""
         return self.noise_multiplier == 0
+
+    @property
+    def local(self) -> "Event":
+        """The event without trust in anybody else's share: of the noise only the site's own is left."""
+        if not self.shares:
+            return self
+        return replace(self, noise_multiplier=self.noise_multiplier / math.sqrt(self.shares), shares=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for JSON, without the fields that only sums of shares have where there are none."""
+        body = asdict(self)
+        return body if self.shares else {name: body[name] for name in _GAUSSIAN}
+
+
+_GAUSSIAN = ("noise_multiplier", "sampling_rate", "steps")
 
 
 AccountName = Literal["training", "held_out"]
@@ -66,6 +99,10 @@ class Receipt:
     `request_digest` binds plan and incoming state; `head` is the hash of the ledger's chain after the charge
     and `sequence` its length; `spent` is ε of the whole account at `delta`, earlier runs included (infinity
     as the string "inf" in JSON); `signature` is empty until a site has a key.
+
+    Under secure sum `event` and `spent` hold if the sites that must not collude do not, `local_event` and
+    `local_spent` whatever they do; `query` is the digest of what was summed, without the cohort, and `repeat`
+    counts the charges of the same round before this one.
     """
 
     site: str
@@ -82,23 +119,77 @@ class Receipt:
     head: str
     update_digest: str = ""
     signature: str = ""
+    local_event: Event | None = None
+    local_spent: float | None = None
+    query: str = ""
+    repeat: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for JSON; the inverse of `from_json`."""
         body = asdict(self)
-        return body | {"phase": self.phase.value, "spent": float_to_json(self.spent)}
+        body |= {
+            "phase": self.phase.value,
+            "event": self.event.to_json(),
+            "spent": float_to_json(self.spent),
+        }
+        if self.local_event is None or self.local_spent is None:
+            return {name: value for name, value in body.items() if name not in _SUMMED}
+        local = {"event": self.local_event.to_json(), "spent": float_to_json(self.local_spent)}
+        return body | {f"local_{name}": value for name, value in local.items()}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Receipt":
         """Read what `to_json` wrote."""
+        read = {
+            **body,
+            "phase": Phase(body["phase"]),
+            "event": Event(**body["event"]),
+            "spent": float(body["spent"]),
+        }
+        if body.get("local_event") is not None:
+            read["local_event"] = Event(**body["local_event"])
+            read["local_spent"] = float(body["local_spent"])
+        return cls(**read)
+
+
+_SUMMED = ("local_event", "local_spent", "query", "repeat")
+
+
+@dataclass(frozen=True)
+class SumStage:
+    """Which stage of which secure sum a request is.
+
+    `query` is the digest of what is summed (`Request.query`), `nonce` new for every attempt; `cohort` maps
+    the names of the sites to their long-term public keys in hex. `survivors` are the sites whose masked
+    vectors came, for the stage `CONFIRM`. What the server relays to all travels in the group "relayed".
+    """
+
+    stage: Stage
+    attempt: int
+    nonce: str
+    query: str
+    cohort: Mapping[str, str]
+    survivors: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for JSON; the inverse of `from_json`."""
+        return asdict(self) | {"stage": self.stage.value, "survivors": list(self.survivors)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "SumStage":
+        """Read what `to_json` wrote."""
         return cls(
-            **{
-                **body,
-                "phase": Phase(body["phase"]),
-                "event": Event(**body["event"]),
-                "spent": float(body["spent"]),
-            }
+            Stage(body["stage"]),
+            int(body["attempt"]),
+            str(body["nonce"]),
+            str(body["query"]),
+            {str(name): str(key) for name, key in body["cohort"].items()},
+            tuple(str(name) for name in body["survivors"]),
         )
+
+
+RELAYED = "relayed"
+"""The group of a request in which a server relays what the sites of a secure sum sent to each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +201,21 @@ class Request:
     phase: Phase
     plan: str
     groups: Groups = field(default_factory=dict)
+    secure: SumStage | None = None
 
     def digest(self) -> str:
-        """SHA-256 of plan and incoming state: the key under which a site replays its answer."""
-        return digest_groups(self.groups, json.dumps([self.run, self.round, self.phase, self.plan]))
+        """SHA-256 of plan, incoming state and, under secure sum, stage, cohort and all that is relayed.
+
+        The key under which a site replays its answer.
+        """
+        head = [self.run, self.round, self.phase, self.plan]
+        staged = [] if self.secure is None else [self.secure.to_json()]
+        return digest_groups(self.groups, json.dumps(head + staged, sort_keys=True))
+
+    def query(self) -> str:
+        """SHA-256 of plan and incoming state alone: what is asked, whoever takes part in a secure sum."""
+        asked = {name: arrays for name, arrays in self.groups.items() if name != RELAYED}
+        return replace(self, groups=asked, secure=None).digest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +237,17 @@ class Update:
     def sealed(self, receipt: Receipt) -> "Update":
         """The same update with this receipt."""
         return replace(self, receipt=receipt)
+
+
+@dataclass(frozen=True, eq=False)
+class StageReply:
+    """What a site sends in a stage of a secure sum that touches no data: messages by name, bytes [n]."""
+
+    site: str
+    round: int
+    stage: Stage
+    nonce: str
+    messages: Arrays
 
 
 def digest_groups(groups: Groups, head: str = "") -> str:

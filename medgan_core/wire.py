@@ -12,11 +12,12 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, RecordDict
 
 from medgan_core.errors import UpdateError
-from medgan_core.messages import Groups, Phase, Receipt, Request, Update
+from medgan_core.messages import Groups, Phase, Receipt, Request, Stage, StageReply, SumStage, Update
 
 _HEAD = "medgan"
 _BODY = "json"
 _ARRAYS = "arrays."
+_MESSAGES = "messages"
 
 MESSAGE_TYPES: dict[Phase, str] = {
     Phase.ONE_SHOT: MessageType.QUERY,
@@ -27,7 +28,14 @@ MESSAGE_TYPES: dict[Phase, str] = {
 
 def request_to_records(request: Request) -> RecordDict:
     """A request, ready to be the content of a message."""
-    head = {"run": request.run, "round": request.round, "phase": str(request.phase), "plan": request.plan}
+    head: dict[str, Any] = {
+        "run": request.run,
+        "round": request.round,
+        "phase": str(request.phase),
+        "plan": request.plan,
+    }
+    if request.secure is not None:
+        head["secure"] = request.secure.to_json()
     return _pack(request.groups, head)
 
 
@@ -35,7 +43,18 @@ def request_from_records(records: RecordDict) -> Request:
     """The inverse of `request_to_records`. Raises UpdateError where the records are none of ours."""
     with _ours():
         groups, head = _unpack(records)
-        return Request(str(head["run"]), int(head["round"]), Phase(head["phase"]), str(head["plan"]), groups)
+        secure = SumStage.from_json(head["secure"]) if "secure" in head else None
+        return Request(
+            str(head["run"]), int(head["round"]), Phase(head["phase"]), str(head["plan"]), groups, secure
+        )
+
+
+def answer_to_records(answer: Update | StageReply) -> RecordDict:
+    """A site's answer, ready to be the content of a reply."""
+    if isinstance(answer, Update):
+        return update_to_records(answer)
+    head = {"site": answer.site, "round": answer.round, "stage": str(answer.stage), "nonce": answer.nonce}
+    return _pack({_MESSAGES: answer.messages}, head)
 
 
 def update_to_records(update: Update) -> RecordDict:
@@ -55,12 +74,17 @@ def refusal_to_records(site: str, reason: str) -> RecordDict:
     return _pack({}, {"site": site, "refusal": reason})
 
 
-def answer_from_records(records: RecordDict) -> Update | tuple[str, str]:
-    """An update, or (site, reason) of a refusal. Raises UpdateError where the records are none of ours."""
+def answer_from_records(records: RecordDict) -> Update | StageReply | tuple[str, str]:
+    """An answer, or (site, reason) of a refusal. Raises UpdateError where the records are none of ours."""
     with _ours():
         groups, head = _unpack(records)
         if "refusal" in head:
             return str(head["site"]), str(head["refusal"])
+        if "stage" in head:
+            messages = groups.get(_MESSAGES, {})
+            return StageReply(
+                str(head["site"]), int(head["round"]), Stage(head["stage"]), str(head["nonce"]), messages
+            )
         return Update(
             str(head["site"]),
             int(head["round"]),

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medgan_core.errors import UpdateError
-from medgan_core.messages import METRICS, Array, Groups, Request, Update
+from medgan_core.messages import METRICS, Array, Groups, Receipt, Request, Update
+from medgan_core.privacy.plan import PrivacyPlan
 
 
 def check_update(update: Update, request: Request, expected: Groups) -> None:
@@ -34,6 +35,24 @@ def check_update(update: Update, request: Request, expected: Groups) -> None:
         _check_names(where, f"tensor of {group}", set(update.groups[group]), set(arrays))
         for name, like in arrays.items():
             _check_array(f"{where}: {group}/{name}", update.groups[group][name], like)
+
+
+def check_charge(update: Update, request: Request, plan: PrivacyPlan) -> None:
+    """Refuse an update whose receipt charged another event than the plan's, or another local one."""
+    event, receipt = plan.event(request.phase), update.receipt
+    local = event.local if event.shares else None
+    query = request.query() if event.shares else ""
+    if (receipt.event, receipt.local_event, receipt.query) != (event, local, query):
+        where = f"update of {update.site} in round {request.round}"
+        raise UpdateError(f"{where}: its receipt charged another event than the plan's")
+
+
+def charged(update: Update, request: Request, plan: PrivacyPlan) -> Receipt | None:
+    """The receipt of an update, where it is that of this request: its content has left the site."""
+    receipt = update.receipt
+    asked = (update.site, request.run, request.round, request.phase, request.digest())
+    given = (receipt.site, receipt.run, receipt.round, receipt.phase, receipt.request_digest)
+    return receipt if given == asked and receipt.event == plan.event(request.phase) else None
 
 
 def average(updates: Sequence[Update], weights: Mapping[str, float], group: str) -> dict[str, Array]:

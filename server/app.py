@@ -7,9 +7,9 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from medgan_core.errors import QuorumError, RoundError, UpdateError
-from medgan_core.messages import Request, Update
+from medgan_core.messages import Request
 from medgan_core.wire import MESSAGE_TYPES, answer_from_records, request_to_records
-from server.rounds import Exchange, Refusal
+from server.exchange import Answer, Exchange, Refusal
 
 _POLL_SECONDS = 0.1
 
@@ -47,7 +47,7 @@ def _wait_for_nodes(grid: Grid, sites: int, timeout: float) -> list[int]:
 
 def _exchange(
     grid: Grid, nodes: list[int], request: Request, timeout: float, stopped: Callable[[], bool]
-) -> Iterator[Update | Refusal]:
+) -> Iterator[Answer]:
     """Ask all nodes; each answer as it comes, not after the last as Flower's own send_and_receive does."""
     kind = MESSAGE_TYPES[request.phase]
     content = request_to_records(request)
@@ -65,7 +65,7 @@ def _exchange(
         yield Refusal(f"node {node}", f"node {node} gave no answer within {timeout:g} s")
 
 
-def _answer(reply: Message) -> Update | Refusal:
+def _answer(reply: Message) -> Answer:
     name = f"node {reply.metadata.src_node_id}"
     if reply.has_error():
         return Refusal(name, f"{name} failed: {reply.error.reason}")
@@ -73,4 +73,4 @@ def _answer(reply: Message) -> Update | Refusal:
         answer = answer_from_records(reply.content)
     except UpdateError as error:
         return Refusal(name, f"{name}: {error}")
-    return answer if isinstance(answer, Update) else Refusal(*answer)
+    return Refusal(*answer) if isinstance(answer, tuple) else answer

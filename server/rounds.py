@@ -1,30 +1,20 @@
 """The course of a run, whatever carries the messages: request, exchange, check, aggregate, keep."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from medgan_core.config import Study
-from medgan_core.errors import QuorumError, UpdateError
+from medgan_core.errors import QuorumError, RoundError, UpdateError
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import Receipt, Request, Update
+from medgan_core.messages import Request, Update
 from medgan_core.privacy.plan import PrivacyPlan
-from server.aggregate import check_update
-from server.state import FederationState, expected_groups, next_request, server_step
+from medgan_core.privacy.sum_session import Cohort
+from server.aggregate import charged, check_charge, check_update
+from server.exchange import Answer, Exchange, Refusal
+from server.secure import SecureRound
+from server.state import FederationState, Summed, expected_groups, next_request, server_step
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """A site that gave no acceptable update in a round, and why, as far as the coordinator may know.
-
-    `receipt` is that of an update which arrived for this request and was refused for its content.
-    """
-
-    site: str
-    reason: str
-    receipt: Receipt | None = None
-
-
-Exchange = Callable[[Request], Iterable[Update | Refusal]]
+__all__ = ["Answer", "Exchange", "Refusal", "accept", "federate"]
 
 
 def federate(
@@ -36,12 +26,19 @@ def federate(
     *,
     keep: Callable[[FederationState], None],
     refused: Callable[[Refusal], None] = lambda refusal: None,
+    cohort: Cohort | None = None,
 ) -> FederationState:
     """Run all rounds that are left; `keep` makes each state durable before the next request is sent.
 
-    Raises QuorumError where too few updates are acceptable; the last kept state stays valid.
+    `cohort` are the sites of secure sums with the keys that they have pinned of each other. Raises
+    QuorumError where too few updates are acceptable; the last kept state stays valid. A secure sum that
+    failed is kept too, with the receipts of what left the sites: resumed, it is another attempt.
     """
     while (request := next_request(study, plan, state)) is not None:
+        if plan.summed(request.phase):
+            state = _summed(study, task, plan, state, request, exchange, cohort, keep, refused)
+            keep(state)
+            continue
         updates, refusals = accept(study, task, plan, state, request, exchange(request))
         for refusal in refusals:
             refused(refusal)
@@ -59,13 +56,40 @@ def federate(
     return state
 
 
+def _summed(
+    study: Study,
+    task: GanTask,
+    plan: PrivacyPlan,
+    state: FederationState,
+    request: Request,
+    exchange: Exchange,
+    cohort: Cohort | None,
+    keep: Callable[[FederationState], None],
+    refused: Callable[[Refusal], None],
+) -> FederationState:
+    """The state after a round in which the sites' parts came as one sum."""
+    if cohort is None or plan.rules is None:
+        raise RoundError(f"round {request.round} is a secure sum: it needs the public keys of its sites")
+    [like] = expected_groups(study, task, state)["statistics"].values()
+    attempt = SecureRound(request, plan, plan.rules, cohort, state.attempt, exchange)
+    try:
+        total = attempt.run(like)
+    except RoundError:
+        keep(replace(state, attempt=state.attempt + 1, receipts=state.receipts + tuple(attempt.receipts)))
+        raise
+    finally:
+        for refusal in attempt.refusals.values():
+            refused(refusal)
+    return server_step(study, task, state, (), Summed(total, attempt.sites, tuple(attempt.receipts)))
+
+
 def accept(
     study: Study,
     task: GanTask,
     plan: PrivacyPlan,
     state: FederationState,
     request: Request,
-    answers: Iterable[Update | Refusal],
+    answers: Iterable[Answer],
 ) -> tuple[Sequence[Update], Sequence[Refusal]]:
     """Sort answers into acceptable updates, in the order of the sites' names, and refusals by name."""
     expected = expected_groups(study, task, state)
@@ -79,20 +103,14 @@ def accept(
         try:
             if answer.site not in state.sites:
                 raise UpdateError(f"{where}: no site of this run")
+            if not isinstance(answer, Update):
+                raise UpdateError(f"{where}: none, but a message of a secure sum")
             check_update(answer, request, expected)
-            if answer.receipt.event != plan.event(request.phase):
-                raise UpdateError(f"{where}: its receipt charged another event than the plan's")
+            check_charge(answer, request, plan)
             if answer.site in updates:
                 raise UpdateError(f"{where}: answered twice")
             updates[answer.site] = answer
         except UpdateError as error:
-            refusals.append(Refusal(answer.site, str(error), _charged(answer, request, plan)))
+            receipt = charged(answer, request, plan) if isinstance(answer, Update) else None
+            refusals.append(Refusal(answer.site, str(error), receipt))
     return [updates[site] for site in sorted(updates)], refusals
-
-
-def _charged(update: Update, request: Request, plan: PrivacyPlan) -> Receipt | None:
-    """The receipt of a refused update, where it is that of this request: its content has left the site."""
-    receipt = update.receipt
-    asked = (update.site, request.run, request.round, request.phase, request.digest())
-    given = (receipt.site, receipt.run, receipt.round, receipt.phase, receipt.request_digest)
-    return receipt if given == asked and receipt.event == plan.event(request.phase) else None

@@ -42,6 +42,7 @@ class FederationState:
     `sites` are the names of all sites in the order of the study's weights.
     Groups: "generator", "discriminator", "average" (EMA of the generator), "statistics" (what the sites
     released), and after the last training round "release" (the calibrated generator) and "classifier".
+    `attempt` counts the secure sums of this round that failed.
     """
 
     run: str
@@ -50,6 +51,7 @@ class FederationState:
     groups: Groups
     receipts: tuple[Receipt, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
+    attempt: int = 0
 
     def header(self) -> dict[str, Any]:
         """Everything but the tensors, for JSON."""
@@ -59,6 +61,7 @@ class FederationState:
             "round": self.round,
             "receipts": [receipt.to_json() for receipt in self.receipts],
             "history": [dict(entry) for entry in self.history],
+            "attempt": self.attempt,
         }
 
     @classmethod
@@ -66,8 +69,23 @@ class FederationState:
         """The inverse of `header`, with the tensors beside it."""
         receipts = tuple(Receipt.from_json(body) for body in header["receipts"])
         return cls(
-            header["run"], tuple(header["sites"]), header["round"], groups, receipts, tuple(header["history"])
+            header["run"],
+            tuple(header["sites"]),
+            header["round"],
+            groups,
+            receipts,
+            tuple(header["history"]),
+            header.get("attempt", 0),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """What a secure sum gave: the noisy total, the sites in it, and the receipts of all that was charged."""
+
+    total: Array
+    sites: tuple[str, ...]
+    receipts: tuple[Receipt, ...]
 
 
 def initial_state(study: Study, task: GanTask, run: str, sites: Sequence[str]) -> FederationState:
@@ -114,33 +132,44 @@ def expected_groups(study: Study, task: GanTask, state: FederationState) -> Grou
 
 
 def server_step(
-    study: Study, task: GanTask, state: FederationState, updates: Sequence[Update]
+    study: Study,
+    task: GanTask,
+    state: FederationState,
+    updates: Sequence[Update],
+    summed: Summed | None = None,
 ) -> FederationState:
-    """The state after a round, from the acceptable updates of that round."""
+    """The state after a round, from its acceptable updates, or from what a secure sum made of them."""
     phase, seeds = phase_of(study, state.round), Seeds(study.seed)
     if phase is Phase.ONE_SHOT:
-        groups, facts = _after_one_shot(study, task, state, updates, seeds)
+        noisy = summed.total if summed else total(updates, "statistics", "embedding")
+        shares = _common_proportions if summed else _proportions_by_site
+        groups, facts = _after_one_shot(
+            study, task, state, noisy, shares(study, state, updates, noisy), seeds
+        )
     elif phase is Phase.TRAIN:
         groups, facts = _after_training(study, state, updates)
     else:
-        groups, facts = _after_evaluation(state, updates)
+        noisy = summed.total if summed else total(updates, "statistics", "histogram")
+        groups, facts = _after_evaluation(state, noisy)
     if phase is not Phase.EVALUATE and state.round == study.rounds:
         groups = {**groups, **_finished(study, task, groups, seeds)}
-    entry = {"round": state.round, "phase": str(phase), "sites": sorted(u.site for u in updates), **facts}
+    sites = sorted(summed.sites if summed else [update.site for update in updates])
+    receipts = summed.receipts if summed else tuple(update.receipt for update in updates)
+    entry = {"round": state.round, "phase": str(phase), "sites": sites, **facts}
     return replace(
         state,
         round=state.round + 1,
         groups=groups,
-        receipts=state.receipts + tuple(update.receipt for update in updates),
+        receipts=state.receipts + receipts,
         history=(*state.history, entry),
+        attempt=0,
     )
 
 
 def _after_one_shot(
-    study: Study, task: GanTask, state: FederationState, updates: Sequence[Update], seeds: Seeds
+    study: Study, task: GanTask, state: FederationState, noisy: Array, shares: Arrays, seeds: Seeds
 ) -> tuple[Groups, dict[str, Any]]:
-    """Sum the noisy embeddings and give the generator its start."""
-    noisy = total(updates, "statistics", "embedding")
+    """Give the generator its start by the sum of the noisy embeddings."""
     embedding = Embedding.read(torch.tensor(noisy), study.one_shot.count_weight)
     features = Features.of(study.one_shot, task.image_shape, seeds)
     generator = task.make_generator()
@@ -154,15 +183,25 @@ def _after_one_shot(
     )
     start = weights_of(generator)
     counts = {"noisy_counts": [round(float(count), 3) for count in embedding.counts]}
-    statistics = {"embedding": noisy, **_proportions_by_site(study, updates)}
+    statistics = {"embedding": noisy, **shares}
     groups = {**state.groups, "generator": start, "average": start, "statistics": statistics}
     return groups, {"mismatch": mismatch, **counts}
 
 
-def _proportions_by_site(study: Study, updates: Sequence[Update]) -> dict[str, Array]:
+def _proportions_by_site(
+    study: Study, state: FederationState, updates: Sequence[Update], noisy: Array
+) -> dict[str, Array]:
     """The classes' shares at each site by the noisy counts that it released itself."""
     shares = {u.site: noisy_proportions(study, u.groups["statistics"]["embedding"]) for u in updates}
     return {f"{PROPORTIONS}{site}": np.asarray(share) for site, share in shares.items()}
+
+
+def _common_proportions(
+    study: Study, state: FederationState, updates: Sequence[Update], noisy: Array
+) -> dict[str, Array]:
+    """The classes' shares in the sum, for every site: under secure sum no site's own are known."""
+    share = np.asarray(noisy_proportions(study, noisy))
+    return {f"{PROPORTIONS}{site}": share for site in state.sites}
 
 
 def _after_training(
@@ -180,9 +219,8 @@ def _after_training(
     return {**state.groups, **shared, "average": moving}, facts
 
 
-def _after_evaluation(state: FederationState, updates: Sequence[Update]) -> tuple[Groups, dict[str, Any]]:
+def _after_evaluation(state: FederationState, histogram: Array) -> tuple[Groups, dict[str, Any]]:
     """Read accuracy and AUC off the summed noisy histograms."""
-    histogram = total(updates, "statistics", "histogram")
     scores = read_histogram(torch.tensor(histogram))
     statistics = {**state.groups["statistics"], "histogram": histogram}
     return {**state.groups, "statistics": statistics}, {

@@ -146,6 +146,8 @@ def _print_plan(study: Study) -> None:
     typer.echo(f"# noise of the steps: {plan.noise_multiplier:.4g}")
     typer.echo(f"# noise of the evaluation: {plan.evaluation_noise_multiplier:.4g}")
     typer.echo(f"# epsilon of the run: {plan.epsilon():.4g} at delta {plan.delta:g}")
+    if plan.rules is not None:
+        typer.echo(f"# without trust in the secure sum: {plan.local_epsilon():.4g}")
     if not plan.private:
         typer.echo("# NOT PRIVATE")
 

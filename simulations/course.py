@@ -14,9 +14,19 @@ from medgan_core.data.source import Site
 from medgan_core.errors import BudgetError, InputError, IntegrityError, MedGANError, RefusedError
 from medgan_core.privacy.ledger import PrivacyLedger
 from medgan_core.record import RunFolder, read_json, write_json
-from server.rounds import Exchange, federate
+from server.exchange import Exchange
+from server.rounds import federate
 from server.state import FederationState, initial_state, phase_of
-from simulations.hospitals import Launch, keep_heads, make_worker, open_ledger, open_sites, secret_random
+from simulations.hospitals import (
+    Launch,
+    keep_heads,
+    make_worker,
+    open_ledger,
+    open_sites,
+    pin,
+    pinned,
+    secret_random,
+)
 from simulations.loop import Course, loop_engine
 from simulations.outcome import finish
 from simulations.progress import Progress, Silent
@@ -119,6 +129,7 @@ def _go(study: Study, run: RunFolder, launch: Launch, progress: Progress, random
         stack.enter_context(_resumable(run))
         sites = open_sites(study, run, launch)
         ledgers = tuple(stack.enter_context(open_ledger(study, run, launch, site.name)) for site in sites)
+        pin(study, run, sites)
         workers = tuple(
             make_worker(study, run, site, ledger, random_for)
             for site, ledger in zip(sites, ledgers, strict=True)
@@ -201,11 +212,20 @@ def _run_rounds(federation: Federation, state: FederationState, progress: Progre
         run.save_state(latest.round, latest.groups, latest.header())
         run.write_rounds(latest.history)
         keep_heads(run, federation.launch, federation.ledgers)
-        progress.finished(latest.history[-1])
+        if not latest.attempt:  # else a secure sum failed, and its round is still to be done
+            progress.finished(latest.history[-1])
 
     def course(exchange: Exchange) -> FederationState:
-        watched = progress.watch(exchange)
-        return federate(study, worker.task, worker.plan, state, watched, keep=keep, refused=progress.refused)
+        return federate(
+            study,
+            worker.task,
+            worker.plan,
+            state,
+            progress.watch(exchange),
+            keep=keep,
+            refused=progress.refused,
+            cohort=pinned(study, run),
+        )
 
     with progress:
         return _through_engine(federation, course)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.app import make_client_app
+from client.secure import Kept
 from client.site import RandomFor, SiteWorker
 from medgan_core.errors import RoundError
-from medgan_core.messages import Request, Update
+from medgan_core.messages import Request, StageReply, Update
 from medgan_core.record import RunFolder
 from server.app import make_server_app
-from server.rounds import Exchange
+from server.exchange import Exchange
 from server.state import FederationState
 from simulations.hospitals import Launch, make_worker, open_ledger, open_sites
 from simulations.loop import Course
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flwr.app import Context
 
 _TIMEOUT_SECONDS = 3600.0
+_SUMS = "medgan.sums"
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,24 @@ def _simulate(server_app: object, client_app: object, sites: int) -> None:
         )
 
 
-def _answer(actors: Actors, context: "Context", request: Request) -> Update:
+def _answer(actors: Actors, context: "Context", request: Request) -> Update | StageReply:
     """In an actor: the site of this node answers; its worker stays warm between messages."""
-    return _worker(actors, int(context.node_config["partition-id"])).answer(request)
+    worker = _worker(actors, int(context.node_config["partition-id"]))
+    return worker.answer(request) if request.secure is None else _take_part(worker, context, request)
+
+
+def _take_part(worker: SiteWorker, context: "Context", request: Request) -> Update | StageReply:
+    """A stage of a secure sum. Any actor may get the next one, so the session stays in the node's context.
+
+    That is in the memory of this simulation. A hospital's own process keeps its sessions to itself.
+    """
+    from flwr.app import ConfigRecord
+
+    records = context.state.config_records
+    kept: Kept = {str(k): str(v) for k, v in records[_SUMS].items()} if _SUMS in records else {}
+    answer = worker.take_part(request, kept)
+    context.state[_SUMS] = ConfigRecord(dict(kept))
+    return answer
 
 
 @lru_cache(maxsize=64)

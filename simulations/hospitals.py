@@ -1,5 +1,6 @@
 """The hospitals of a simulation: their patients, their ledgers, and their workers."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,10 @@ from medgan_core.data.archives import read_archive
 from medgan_core.data.source import Card, Site, SiteData
 from medgan_core.errors import ConfigError, InputError, IntegrityError
 from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger, Witness
+from medgan_core.privacy.membership import Membership, own_key
 from medgan_core.privacy.noise import Keystream
+from medgan_core.privacy.sum_keys import verify_key_of
+from medgan_core.privacy.sum_session import Cohort
 from medgan_core.record import RunFolder, make_folder, read_json, write_json
 from medgan_core.seeds import Seeds
 from simulations.partition import partition
@@ -21,6 +25,8 @@ from simulations.phantoms import make_phantoms
 DATA_VARIABLE = "MEDGAN_DATA"
 _DEFAULT_DATA = Path("..") / "shared" / "data"
 _HEADS = "ledger-heads.json"
+_COHORT = "cohort.json"
+_OWN_KEY = "secure-sum.key"
 _keystream = Keystream()
 
 
@@ -77,8 +83,13 @@ def open_ledger(study: Study, run: RunFolder, launch: Launch, site: str) -> Priv
     folder = Path(launch.ledgers) / site if launch.ledgers else run.site(site)
     make_folder(folder)
     path = folder / "ledger.sqlite"
-    cap = study.sites.epsilon_cap if study.private else float("inf")
-    policy = LedgerPolicy(epsilon_cap=cap, delta=study.privacy.delta)
+    policy = LedgerPolicy(
+        epsilon_cap=study.sites.epsilon_cap if study.private else math.inf,
+        delta=study.privacy.delta,
+        trust_secure_sum=study.sites.trust_secure_sum,
+        local_epsilon=study.sites.local_epsilon if study.private else math.inf,
+        max_repeats=study.privacy.max_repeats,
+    )
     return PrivacyLedger.open(path, site, policy, _heads(run, launch).get(_place(path, launch)))
 
 
@@ -96,7 +107,32 @@ def make_worker(
     random_for: RandomFor = secret_random,
 ) -> SiteWorker:
     """The worker of one site; its sealed updates lie beside its ledger in the run."""
-    return SiteWorker(study, site, run.name, ledger, run.site(site.name) / "sealed", random_for)
+    member = None
+    if (cohort := pinned(study, run)) is not None:
+        member = Membership(site.name, own_key(run.site(site.name) / _OWN_KEY), cohort)
+    return SiteWorker(study, site, run.name, ledger, run.site(site.name) / "sealed", random_for, member)
+
+
+def pin(study: Study, run: RunFolder, sites: Sequence[Site]) -> None:
+    """Make every site's long-term key, and pin the public ones in the run: once, before it is approved.
+
+    In a hospital a person compares and pins them; here all sites are this machine's.
+    """
+    if study.privacy.secure_sum and not (run.path / _COHORT).exists():
+        own = {site.name: own_key(run.site(site.name) / _OWN_KEY) for site in sites}
+        write_json(
+            run.path / _COHORT, Cohort({name: verify_key_of(key) for name, key in own.items()}).to_json()
+        )
+
+
+def pinned(study: Study, run: RunFolder) -> Cohort | None:
+    """The public keys that were pinned for this run; None without secure sums."""
+    if not study.privacy.secure_sum:
+        return None
+    try:
+        return Cohort.from_json(read_json(run.path / _COHORT))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{_COHORT} is damaged: bring back a copy of it, or start a new run") from error
 
 
 def pooled(sites: Sequence[Site], card: Card) -> tuple[SiteData, SiteData]:

@@ -10,11 +10,12 @@ from medgan_core.config import Study
 from medgan_core.data.source import Card, Site
 from medgan_core.evaluate.report import site_report
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import AccountName, Receipt, float_to_json
+from medgan_core.messages import Receipt, float_to_json
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import RunFolder, environment, write_atomically, write_json
 from medgan_core.release.bundle import build_release
+from medgan_core.release.spending import account_epsilon, release_epsilon, release_local_epsilon
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import load
 from server.state import FederationState, draw, noisy_proportions
@@ -39,15 +40,18 @@ def finish(
     plan, card = workers[0].plan, sites[0].training.card
     images, labels = _synthetic(study, workers[0].task, state)
     metrics = _metrics(study, run, sites, state, images, labels)
-    by_site = [_spent(study, worker, state.receipts) for worker in workers]
-    write_json(run.path / "metrics.json", _told(study, plan, card, metrics, by_site))
+    by_site = [_spent(worker, state.receipts) for worker in workers]
+    # A secure sum that was repeated counts as often as it was charged: the plan does not know how often.
+    spent = plan.epsilon() if plan.rules is None else release_epsilon(state.receipts, plan)
+    local = release_local_epsilon(state.receipts, plan)
+    write_json(run.path / "metrics.json", _told(study, plan, card, spent, local, metrics, by_site))
     samples = sample_grid(
         images,
         labels,
         card.classes,
         real=_real_examples(sites) if card.public else None,
         private=study.private,
-        epsilon=plan.epsilon(),
+        epsilon=spent,
         delta=plan.delta,
         unit=card.unit,
         title=study.name,
@@ -60,7 +64,7 @@ def finish(
         card=card,
         plan=plan,
         run=run.name,
-        epsilon=plan.epsilon(),
+        epsilon=spent,
         by_site=by_site,
         metrics=metrics,
         history=state.history,
@@ -92,6 +96,8 @@ def _told(
     study: Study,
     plan: PrivacyPlan,
     card: Card,
+    spent: float,
+    local: float | None,
     metrics: Mapping[str, Any],
     by_site: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -100,7 +106,8 @@ def _told(
         "study": study.name,
         "privacy": "dp" if study.private else "NOT PRIVATE",
         "unit": card.unit,
-        "epsilon": float_to_json(plan.epsilon()),
+        "epsilon": float_to_json(spent),
+        **({} if local is None else {"local_epsilon": float_to_json(local)}),
         "delta": plan.delta,
         **metrics,
         "sites": [
@@ -138,22 +145,20 @@ def _judge(
     return None
 
 
-def _spent(study: Study, worker: SiteWorker, receipts: Sequence[Receipt]) -> dict[str, Any]:
-    """ε of a site's run by account, of its larger account with earlier runs, and the site's cap."""
+def _spent(worker: SiteWorker, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """ε of a site's run by account, of its larger account with earlier runs, and the site's cap.
 
-    def of_run(account: AccountName) -> float:
-        own = [r.event for r in receipts if r.site == worker.site.name and r.account == account]
-        return epsilon(own * study.privacy.max_sites_per_patient, study.privacy.delta)
-
-    whole = max(worker.ledger.spent(account) for account in worker.accounts.values())
-    cap = worker.ledger.policy.epsilon_cap
-    return {
-        "site": worker.site.name,
-        "training": of_run("training"),
-        "held_out": of_run("held_out"),
-        "account": whole,
-        "cap": cap,
-    }
+    Under secure sum the account is told as the cap counts it, and "local" is ε of the run without trust.
+    """
+    plan, site, policy = worker.plan, worker.site.name, worker.ledger.policy
+    local = plan.rules is not None and not policy.trust_secure_sum
+    whole = max(worker.ledger.spent(account, local=local) for account in worker.accounts.values())
+    told: dict[str, float] = {name: account_epsilon(receipts, plan, site, name) for name in worker.accounts}
+    spent: dict[str, Any] = {"site": site, **told, "account": whole, "cap": policy.epsilon_cap}
+    if plan.rules is None:
+        return spent
+    alone = [account_epsilon(receipts, plan, site, name, local=True) for name in worker.accounts]
+    return spent | {"local": max(alone), "local_cap": policy.local_epsilon}
 
 
 def _epsilon_by_round(study: Study, receipts: Sequence[Receipt]) -> list[tuple[int, Mapping[str, float]]]:

@@ -16,8 +16,8 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from medgan_core.config import Study
-from medgan_core.messages import Request, Update
-from server.rounds import Exchange, Refusal
+from medgan_core.messages import Request
+from server.exchange import Answer, Exchange, Refusal
 
 _SHOWN = {
     "mismatch": "mismatch {:.3f}",
@@ -120,13 +120,15 @@ class Terminal(Silent):
     def watch(self, exchange: Exchange) -> Exchange:
         """A bar for each round that moves with every site's answer."""
 
-        def watched(request: Request) -> Iterable[Update | Refusal]:
+        def watched(request: Request) -> Iterable[Answer]:
             return self._counted(request, exchange(request))
 
         return watched
 
-    def _counted(self, request: Request, answers: Iterable[Update | Refusal]) -> Iterator[Update | Refusal]:
-        bar = self._bars.add_task(f"round {request.round} ({request.phase}), sites", total=self._sites)
+    def _counted(self, request: Request, answers: Iterable[Answer]) -> Iterator[Answer]:
+        stage = f", {request.secure.stage}" if request.secure else ""
+        name = f"round {request.round} ({request.phase}{stage}), sites"
+        bar = self._bars.add_task(name, total=self._sites)
         try:
             for answer in answers:
                 self._bars.advance(bar)

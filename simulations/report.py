@@ -76,10 +76,11 @@ def render_report(
     """The page as HTML: no script, no link, no request to anywhere; every text is escaped.
 
     `by_site` has, for each site, "site" and the ε "training", "held_out" (of this run), "account" (the
-    larger account, earlier runs included) and "cap". `metrics["released"]` holds "accuracy",
-    "balanced_accuracy" and "auc" read from the noisy histogram; `metrics["public"]`, only for a card that is
-    public, the dicts "train_on_real", "train_on_synthetic", "fidelity" and "memorization" as
-    `SiteReport.to_json` names them. Figures are floats, "nan" and "inf" as strings too; any may be missing.
+    larger account, earlier runs included) and "cap", and under secure sum "local".
+    `metrics["released"]` holds "accuracy", "balanced_accuracy" and "auc" read from the noisy histogram;
+    `metrics["public"]`, only for a card that is public, the dicts "train_on_real", "train_on_synthetic",
+    "fidelity" and "memorization" as `SiteReport.to_json` names them. Figures are floats, "nan" and "inf" as
+    strings too; any may be missing.
 
     Raises:
         RefusedError: figures of real images that are not declared public.
@@ -91,6 +92,7 @@ def render_report(
         plan=plan,
         run=run,
         epsilon=epsilon,
+        local_epsilon=max((_number(site.get("local")) for site in by_site), default=nan),
         duration=duration(duration_seconds),
         samples=b64encode(samples_png).decode(),
         curves=b64encode(curves_png).decode(),
@@ -207,10 +209,11 @@ def _departure(
 ) -> dict[str, Any]:
     done = [entry for entry in history if entry["phase"] == phase]
     clipped = f"each {plan.unit}'s gradient clipped to {plan.clip_norm:g}"
+    bound = "sensitivity 1 in the sum of all sites, under a mask" if plan.summed(phase) else "sensitivity 1"
     return {
         "phase": _PHASES[phase],
         "content": content,
-        "bound": clipped if phase is Phase.TRAIN else "sensitivity 1",
+        "bound": clipped if phase is Phase.TRAIN else bound,
         "noise": plan.event(phase).noise_multiplier,
         "account": f"{plan.account(phase).replace('_', '-')} patients",
         "rounds": len(done),

@@ -9,14 +9,17 @@ Bins are one unit of log-odds wide, from chance upwards: a classifier is often s
 bins of equal probability would hold nearly all of its answers in the last one.
 """
 
+import math
 from math import log, nan
 
 import torch
 from torch import Tensor
 
+from medgan_core.config import SCORE_BINS
 from medgan_core.evaluate.utility import Scores
+from medgan_core.privacy.grid import to_grid
 
-BINS = 10
+BINS = SCORE_BINS
 
 
 def score_histogram(probabilities: Tensor, labels: Tensor, owner: Tensor) -> Tensor:
@@ -25,14 +28,27 @@ def score_histogram(probabilities: Tensor, labels: Tensor, owner: Tensor) -> Ten
     `probabilities` [n, K] from `class_scores` (one that is not finite counts as 0); `labels` [n] in [0, K);
     `owner` [n] int64 says to which patient each image belongs.
     """
+    cell, weight, shape = _cells(probabilities, labels, owner)
+    return cell.bincount(weight, minlength=math.prod(shape)).reshape(shape)
+
+
+def score_grid_histogram(probabilities: Tensor, labels: Tensor, owner: Tensor) -> Tensor:
+    """The same on the grid of secure sums, int64 [K, K, 10]: each image's part is rounded on its own."""
+    cell, weight, shape = _cells(probabilities, labels, owner)
+    counts = torch.zeros(math.prod(shape), dtype=torch.int64).index_add_(0, cell, to_grid(weight))
+    return counts.reshape(shape)
+
+
+def _cells(
+    probabilities: Tensor, labels: Tensor, owner: Tensor
+) -> tuple[Tensor, Tensor, tuple[int, int, int]]:
+    """The cell of each image [n], its weight [n], and the shape of the histogram."""
     classes = probabilities.shape[1]
     confidence, predicted = probabilities.double().nan_to_num(0.0, 0.0, 0.0).max(dim=1)
     above_chance = torch.logit(confidence, eps=1e-12) + log(max(classes - 1, 1))
     bin_ = above_chance.long().clamp(0, BINS - 1)
     cell = (labels * classes + predicted) * BINS + bin_
-    weight = 1 / owner.bincount().double()[owner]
-    counts = cell.bincount(weight, minlength=classes * classes * BINS)
-    return counts.reshape(classes, classes, BINS)
+    return cell, 1 / owner.bincount().double()[owner], (classes, classes, BINS)
 
 
 def read_histogram(histogram: Tensor) -> Scores:

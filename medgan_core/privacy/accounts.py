@@ -6,27 +6,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medgan_core.errors import LedgerError
-from medgan_core.messages import Event, Phase, Receipt
+from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
 from medgan_core.privacy.chain import NO_HEAD, Entry
 
-Mechanism = tuple[float, float]
-"""Noise multiplier σ and sampling rate q: events that differ in steps alone are the same mechanism."""
+Mechanism = Event
+"""An event of no steps: events that differ in steps alone are the same mechanism."""
 
-ChargeKey = tuple[str, int, Phase]
-"""Run, round, phase."""
+ChargeKey = tuple[str, int, Phase, int]
+"""Run, round, phase, repeat."""
+
+
+def mechanism(event: Event) -> Mechanism:
+    """What an event is a number of steps of."""
+    return replace(event, steps=0)
 
 
 def count_steps(events: Iterable[Event]) -> Counter[Mechanism]:
     """Steps of each mechanism."""
     steps: Counter[Mechanism] = Counter()
     for event in events:
-        steps[event.noise_multiplier, event.sampling_rate] += event.steps
+        steps[mechanism(event)] += event.steps
     return steps
 
 
 def to_events(steps: Mapping[Mechanism, int]) -> tuple[Event, ...]:
     """One event for each mechanism that has steps."""
-    return tuple(Event(sigma, q, count) for (sigma, q), count in steps.items() if count)
+    return tuple(replace(kind, steps=count) for kind, count in steps.items() if count)
 
 
 @dataclass
@@ -51,6 +56,12 @@ class Charged:
     def sealed(self) -> bool:
         """Whether the update is on disk."""
         return bool(self.receipt.update_digest)
+
+    def is_for(self, request_digest: str, query: str, event: Event, account: str) -> bool:
+        """Whether this charge and a request under its name go together: the same, or a sum's other cohort."""
+        own = self.receipt
+        same = (own.query, own.event, own.account) == (query, event, account)
+        return same and (own.request_digest == request_digest or bool(event.shares and query))
 
 
 @dataclass
@@ -118,6 +129,13 @@ class Books:
                 held.update(run.left.get(account, {}))
         return held
 
+    def charged(self, run: str, round: int, phase: Phase) -> list[Charged]:
+        """All charges of a round, the first one first: one, or more under secure sum."""
+        found: list[Charged] = []
+        while (key := (run, round, phase, len(found))) in self.charges:
+            found.append(self.charges[key])
+        return found
+
     def receipt(self, entry: Entry) -> Receipt:
         """The receipt of a charge entry."""
         place = {"site": self.site, "ledger": self.ledger, "sequence": entry.sequence, "head": entry.hash}
@@ -151,7 +169,7 @@ class Books:
         receipt, account = self.receipt(entry), body["account"]
         self.runs[receipt.run].left[account].subtract(count_steps([receipt.event]))
         self.events[account][entry.sequence] = receipt.event
-        self.charges[receipt.run, receipt.round, receipt.phase] = Charged(receipt, account)
+        self.charges[charge_key(receipt)] = Charged(receipt, account)
 
     def _reopened(self, entry: Entry, body: dict[str, Any]) -> None:
         self.charges[_key(body)].attempts = body["attempt"]
@@ -164,8 +182,32 @@ class Books:
         self.runs[body["run"]].closed = True
 
 
+def receipt_body(
+    place: ChargeKey,
+    digests: tuple[str, str],
+    account: AccountName,
+    event: Event,
+    spent: tuple[float, float | None],
+    delta: float,
+) -> dict[str, Any]:
+    """A receipt in its charge entry: `digests` of request and query, `spent` with and without trust."""
+    run, round_number, phase, repeat = place
+    body = {"run": run, "round": round_number, "phase": phase.value, "request_digest": digests[0]}
+    body |= {"account": account, "delta": delta}
+    body |= {"event": event.to_json(), "spent": float_to_json(spent[0])}
+    if spent[1] is not None:
+        body |= {"local_event": event.local.to_json(), "local_spent": float_to_json(spent[1])}
+        body |= {"query": digests[1], "repeat": repeat}
+    return body
+
+
+def charge_key(receipt: Receipt) -> ChargeKey:
+    """Under which key a charge is found."""
+    return receipt.run, receipt.round, receipt.phase, receipt.repeat
+
+
 def _key(body: Mapping[str, Any]) -> ChargeKey:
-    return body["run"], body["round"], Phase(body["phase"])
+    return body["run"], body["round"], Phase(body["phase"]), body.get("repeat", 0)
 
 
 def _move(holds: dict[str, Counter[Mechanism]], source: str, target: str) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from medgan_core.config import OneShotConfig
 from medgan_core.privacy.gabor import gabor_magnitudes
+from medgan_core.privacy.grid import to_grid
 from medgan_core.seeds import Seeds
 
 _LARGEST_SIDE = 32
@@ -73,13 +74,28 @@ def patient_sum(features: Tensor, labels: Tensor, owner: Tensor, classes: int, c
     `features` [n, d] are brought to a norm of at most 1 image by image, and images with a value that is not
     finite count as absent, so one patient changes the sum by at most 1.
     """
+    terms, labels = patient_terms(features, labels, owner, count_weight)
+    return torch.zeros(classes, terms.shape[1], dtype=torch.float64).index_add_(0, labels, terms)
+
+
+def patient_grid_sum(
+    features: Tensor, labels: Tensor, owner: Tensor, classes: int, count_weight: float
+) -> Tensor:
+    """The same sum on the grid of secure sums, int64 [classes, d + 1]: each image's term is rounded alone."""
+    terms, labels = patient_terms(features, labels, owner, count_weight)
+    return torch.zeros(classes, terms.shape[1], dtype=torch.int64).index_add_(0, labels, to_grid(terms))
+
+
+def patient_terms(
+    features: Tensor, labels: Tensor, owner: Tensor, count_weight: float
+) -> tuple[Tensor, Tensor]:
+    """What each image adds to `patient_sum`, float64 [n, d + 1], and to which class, [n]."""
     finite = torch.isfinite(features).all(dim=1)
     features, labels, owner = features[finite].double(), labels[finite], owner[finite]
     features = features / features.norm(dim=1, keepdim=True).clamp_min(1.0)
     joined = torch.cat([features, torch.full((len(features), 1), count_weight, dtype=torch.float64)], dim=1)
     images = owner.bincount().clamp_min(1).double()
-    weighted = joined / (images[owner][:, None] * math.sqrt(1 + count_weight**2))
-    return torch.zeros(classes, joined.shape[1], dtype=torch.float64).index_add_(0, labels, weighted)
+    return joined / (images[owner][:, None] * math.sqrt(1 + count_weight**2)), labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,14 +12,23 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from medgan_core.errors import DataError, LedgerError, ReceiptError
 from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
-from medgan_core.privacy.accounts import Books, Charged, Mechanism, Run, count_steps, to_events
+from medgan_core.privacy.accounts import (
+    Books,
+    Charged,
+    Mechanism,
+    Run,
+    charge_key,
+    count_steps,
+    receipt_body,
+    to_events,
+)
 from medgan_core.privacy.budget import Budget, LedgerPolicy, check_event
 from medgan_core.privacy.chain import NO_HEAD, Chain, Entry
 from medgan_core.privacy.site_key import load_key, propose_key
@@ -145,7 +154,7 @@ class PrivacyLedger:
             for account, steps in asked.items():
                 self._budget.check_hold(run, account, steps)
             body = {
-                account: [asdict(event) for event in to_events(steps)] for account, steps in asked.items()
+                account: [event.to_json() for event in to_events(steps)] for account, steps in asked.items()
             }
             self._append("hold", {"run": run, "plan": plan, "events": body})
 
@@ -158,39 +167,45 @@ class PrivacyLedger:
         account: str,
         account_name: AccountName,
         event: Event,
+        query: str = "",
     ) -> Charge:
         """Charge one round *before* its data is touched; the event is taken from the run's hold.
 
         The same request again costs nothing: it gives the same receipt, open (repeat the work with fresh
         noise) or sealed (replay). Another content under the same run, round and phase: ReceiptError. Nothing
         that matches in the hold, no hold, a closed run, or a cap that was lowered since: BudgetError.
+
+        Under secure sum `query` is the digest of what is summed, and `request_digest` has the cohort in it:
+        the same query of another cohort is another charge, as often as hold and policy allow.
         """
         event, phase = check_event(event), Phase(phase)
         with self._change():
             account = self._books.account(account)
-            charged = self._books.charges.get((run, round, phase))
-            if charged is not None:
-                same = charged.receipt.request_digest == request_digest
-                same &= charged.receipt.event == event and charged.receipt.account == account_name
+            earlier = self._books.charged(run, round, phase)
+            for charged in earlier:
+                same = charged.is_for(request_digest, query, event, account_name)
                 if not same or self._books.account(charged.account) != account:
                     raise ReceiptError(
                         f"run {run!r}, round {round}, phase {phase}: charged for another request before; "
                         "repeat the identical request or start a new run"
                     )
-                return self._again(charged)
-            spent = self._budget.spend(run, account, event)
-            receipt = {
-                "run": run,
-                "round": round,
-                "phase": phase.value,
-                "request_digest": request_digest,
-                "account": account_name,
-                "event": asdict(event),
-                "spent": float_to_json(spent),
-                "delta": self.policy.delta,
-            }
-            entry = self._append("charge", {"account": account, "receipt": receipt})
+                if charged.receipt.request_digest == request_digest:
+                    return self._again(charged)
+            self._budget.check_repeat(run, len(earlier))
+            spent, local = self._budget.spend(run, account, event)
+            place = (run, round, phase, len(earlier))
+            digests = (request_digest, query)
+            body = receipt_body(place, digests, account_name, event, (spent, local), self.policy.delta)
+            entry = self._append("charge", {"account": account, "receipt": body})
         return Charge(self._books.receipt(entry), "open", 1)
+
+    def sealed(self, run: str, round: int, phase: Phase, request_digest: str) -> Receipt | None:
+        """The receipt of a request whose update is on disk; None where there is none."""
+        with self._reading() as books:
+            for charged in books.charged(run, round, phase):
+                if charged.sealed and charged.receipt.request_digest == request_digest:
+                    return charged.receipt
+        return None
 
     def seal(self, receipt: Receipt, update_digest: str) -> Receipt:
         """Record that the update with this digest is on disk; only then may anything of it leave the site.
@@ -199,7 +214,7 @@ class PrivacyLedger:
         another digest, or for a receipt that this ledger did not give.
         """
         with self._change():
-            charged = self._books.charges.get((receipt.run, receipt.round, receipt.phase))
+            charged = self._books.charges.get(charge_key(receipt))
             if charged is None or _unsealed(charged.receipt) != _unsealed(receipt) or not update_digest:
                 raise ReceiptError(
                     f"run {receipt.run!r}, round {receipt.round}, phase {receipt.phase}: not a receipt of "
@@ -226,13 +241,19 @@ class PrivacyLedger:
             if not known.closed:
                 self._append("close", {"run": run})
 
-    def spent(self, account: str, delta: float | None = None) -> float:
-        """ε of all that was charged to an account, at `delta` or at the policy's δ."""
+    def spent(self, account: str, delta: float | None = None, *, local: bool = False) -> float:
+        """ε of all that was charged to an account, at `delta` or at the policy's δ.
+
+        `local`: as it is where the other sites and the server of secure sums work together.
+        """
         with self._reading():
-            return self._budget.spent(account, delta)
+            return self._budget.spent(account, delta, local=local)
 
     def committed(self, account: str) -> float:
-        """ε of all that was charged to an account and all that open runs hold on it, at the policy's δ."""
+        """ε of all that was charged to an account and all that open runs hold on it, at the policy's δ.
+
+        Of secure sums it is the ε that the policy counts: the local one, or the trusted one.
+        """
         with self._reading():
             return self._budget.committed(account)
 
@@ -266,7 +287,7 @@ class PrivacyLedger:
             return {
                 "ledger": books.ledger,
                 "site": books.site,
-                "policy": {"epsilon_cap": float_to_json(self.policy.epsilon_cap), "delta": self.policy.delta},
+                "policy": self.policy.to_json(),
                 "sequence": books.sequence,
                 "head": books.head,
                 "accounts": {account: self._exported(account) for account in books.events},
@@ -275,10 +296,13 @@ class PrivacyLedger:
 
     def _exported(self, account: str) -> dict[str, Any]:
         events = self._books.events[account].values()
-        return {
-            "events": [asdict(event) for event in events],
+        exported = {
+            "events": [event.to_json() for event in events],
             "spent": float_to_json(self._budget.spent(account)),
         }
+        if not any(event.shares for event in events):
+            return exported
+        return exported | {"local_spent": float_to_json(self._budget.spent(account, local=True))}
 
     def _found(self, site: str) -> None:
         key = propose_key(self.path)
@@ -343,7 +367,8 @@ def _same_hold(run: str, known: Run, plan: str, asked: Mapping[str, Counter[Mech
 
 
 def _round_of(receipt: Receipt) -> dict[str, Any]:
-    return {"run": receipt.run, "round": receipt.round, "phase": receipt.phase.value}
+    found = {"run": receipt.run, "round": receipt.round, "phase": receipt.phase.value}
+    return found | ({"repeat": receipt.repeat} if receipt.repeat else {})
 
 
 def _unsealed(receipt: Receipt) -> Receipt:

@@ -1,9 +1,10 @@
-"""Secret randomness: the Gaussian noise and the coins on which the guarantee rests.
+"""Secret randomness: the Gaussian noise, continuous or discrete, and the coins on which the guarantee rests.
 
 The stream is ChaCha20 under a key that each process draws for itself from the operating system; the key is
 never stored, checkpointed or derived from a study's seed. Gaussians are float64 and the sum of four samples,
 which blunts attacks on the gaps of floating-point numbers (Holohan and Braghin 2021, "Secure Random Sampling
-in Differential Privacy", https://arxiv.org/abs/2107.10138).
+in Differential Privacy", https://arxiv.org/abs/2107.10138). Discrete Gaussians are exact samples by OpenDP
+(Canonne, Kamath, Steinke 2020, https://arxiv.org/abs/2004.00010), from the operating system's random bytes.
 """
 
 import math
@@ -11,7 +12,7 @@ import os
 import queue
 import threading
 import weakref
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +33,14 @@ class SecretRandom(Protocol):
 
     def uniform(self, count: int) -> Tensor:
         """Uniform draws in [0, 1), float64 [count]."""
+
+
+@runtime_checkable
+class DiscreteRandom(SecretRandom, Protocol):
+    """A secret source that draws on a grid too, for secure sums."""
+
+    def discrete(self, count: int, deviation: float) -> NDArray[np.int64]:
+        """Discrete Gaussians of this deviation on the whole numbers, int64 [count]; 0 is no noise."""
 
 
 class Keystream:
@@ -75,6 +84,10 @@ class Keystream:
             if self._bytes is None:
                 self._bytes = _keystream()
             return torch.from_numpy(_uniform(self._bytes(8 * count)))
+
+    def discrete(self, count: int, deviation: float) -> NDArray[np.int64]:
+        """Exact discrete Gaussians, int64 [count], each used once."""
+        return discrete_gaussian(count, deviation)
 
 
 _ALIVE: "weakref.WeakSet[Keystream]" = weakref.WeakSet()
@@ -140,6 +153,24 @@ class SeededRandom:
     def uniform(self, count: int) -> Tensor:
         """Uniform draws, float64 [count]."""
         return torch.rand(count, generator=self._generator, dtype=torch.float64)
+
+    def discrete(self, count: int, deviation: float) -> NDArray[np.int64]:
+        """Rounded Gaussians, int64 [count]."""
+        drawn: NDArray[np.int64] = (self.normal(count) * deviation).round().long().numpy()
+        return drawn
+
+
+def discrete_gaussian(count: int, deviation: float) -> NDArray[np.int64]:
+    """Discrete Gaussians on the whole numbers, int64 [count], from secret bytes; about 75,000 a second."""
+    if deviation == 0:
+        return np.zeros(count, np.int64)
+    # Takes a second to import, and only secure sums need it.
+    import opendp.prelude as dp
+
+    dp.enable_features("contrib")
+    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float)
+    noise = dp.m.make_gaussian(*space, scale=float(deviation))
+    return np.array(noise([0] * count), dtype=np.int64)
 
 
 def _keystream() -> "_Bytes":

@@ -5,8 +5,9 @@ ledger is charged with; so the guarantee and the mechanism cannot drift apart.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
@@ -16,9 +17,11 @@ from torch import nn, optim
 from medgan_core.config import Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import AccountName, Event, Phase
-from medgan_core.privacy.accounting import epsilon, smallest_noise
+from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites, smallest_noise
 from medgan_core.privacy.engine import Precision, PrivateOptimizer
+from medgan_core.privacy.grid import room, share_deviation
 from medgan_core.privacy.noise import SecretRandom
+from medgan_core.privacy.sum_rules import SumRules
 
 Rule = Callable[..., optim.Optimizer]
 
@@ -26,6 +29,7 @@ _PHASES: dict[AccountName, tuple[Phase, ...]] = {
     "training": (Phase.ONE_SHOT, Phase.TRAIN),
     "held_out": (Phase.EVALUATE,),
 }
+_SUMMED = (Phase.ONE_SHOT, Phase.EVALUATE)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class PrivacyPlan:
 
     `sampling_rate` q: each patient joins each discriminator step with this probability. `nominal_batch`: the
     public divisor of the noisy gradient sum. `steps` are those of one round.
+
+    Under secure sum (`sum_threshold` above 0) the multipliers of the one-shot query and the evaluation are
+    those of the noise that the rules `sum_…` leave in a sum; `sizes` are the numbers in it. Such a round may
+    be charged `max_repeats` times more. The steps are never summed so: their noise is each site's own.
     """
 
     private: bool
@@ -50,6 +58,13 @@ class PrivacyPlan:
     noise_multiplier: float
     one_shot_noise_multiplier: float
     evaluation_noise_multiplier: float
+    sum_sites: int = 0
+    sum_drop: int = 0
+    sum_collude: int = 0
+    sum_threshold: int = 0
+    max_repeats: int = 0
+    one_shot_size: int = 0
+    evaluation_size: int = 0
 
     @classmethod
     def of(cls, study: Study, unit: Literal["patient", "image"]) -> "PrivacyPlan":
@@ -74,15 +89,30 @@ class PrivacyPlan:
             noise_multiplier=steps,
             one_shot_noise_multiplier=one_shot,
             evaluation_noise_multiplier=evaluation,
+            **_of_sums(study),
         )
 
     def event(self, phase: Phase) -> Event:
         """What one round of this phase does to its account."""
-        if phase is Phase.ONE_SHOT:
-            return Event(self.one_shot_noise_multiplier, 1.0, 1)
-        if phase is Phase.EVALUATE:
-            return Event(self.evaluation_noise_multiplier, 1.0, 1)
-        return Event(self.noise_multiplier, self.sampling_rate, self.steps)
+        if phase is Phase.TRAIN:
+            return Event(self.noise_multiplier, self.sampling_rate, self.steps)
+        first = phase is Phase.ONE_SHOT
+        sigma = self.one_shot_noise_multiplier if first else self.evaluation_noise_multiplier
+        if self.rules is None:
+            return Event(sigma, 1.0, 1)
+        size = self.one_shot_size if first else self.evaluation_size
+        return _sum_event(sigma, self.rules, size, self.max_images_per_patient)
+
+    @property
+    def rules(self) -> SumRules | None:
+        """Those of secure sums; None where every site sends its own noisy sums."""
+        if not self.sum_threshold:
+            return None
+        return SumRules(self.sum_sites, self.sum_drop, self.sum_collude, self.sum_threshold)
+
+    def summed(self, phase: Phase) -> bool:
+        """Whether a phase goes through a secure sum."""
+        return self.rules is not None and phase in _SUMMED
 
     @staticmethod
     def account(phase: Phase) -> AccountName:
@@ -90,18 +120,39 @@ class PrivacyPlan:
         return "held_out" if phase is Phase.EVALUATE else "training"
 
     def events(self, account: AccountName) -> tuple[Event, ...]:
-        """All events of the run on one account, in their order: what a hold reserves."""
+        """All events of the run on one account, in their order, where no round is repeated."""
+        return self._events(account, repeats=0)
+
+    def holds(self, account: AccountName) -> tuple[Event, ...]:
+        """What a hold reserves: all events, those of secure sums with their repeats."""
+        return self._events(account, repeats=self.max_repeats)
+
+    def _events(self, account: AccountName, repeats: int) -> tuple[Event, ...]:
         rounds = {Phase.ONE_SHOT: 1, Phase.TRAIN: self.rounds, Phase.EVALUATE: 1}
-        return tuple(self.event(phase) for phase in _PHASES[account] for _ in range(rounds[phase]))
+        times = {phase: count * (1 + repeats * self.summed(phase)) for phase, count in rounds.items()}
+        return tuple(self.event(phase) for phase in _PHASES[account] for _ in range(times[phase]))
 
     def epsilon(self) -> float:
-        """ε of the run: the larger of its two accounts, composed over the sites a patient may be at."""
-        accounts: tuple[AccountName, ...] = ("training", "held_out")
-        return max(epsilon(self.events(name) * self.max_sites_per_patient, self.delta) for name in accounts)
+        """ε of the run: the larger of its two accounts, composed over the sites a patient may be at.
+
+        Under secure sum it is the trusted one, without repeats.
+        """
+        return max(
+            epsilon(at_sites(self.events(name), self.max_sites_per_patient), self.delta) for name in _PHASES
+        )
+
+    def local_epsilon(self) -> float:
+        """The same where no other site and no server is trusted; without secure sum it is the same ε."""
+        return max(
+            epsilon(locally_at_sites(self.events(name), self.max_sites_per_patient), self.delta)
+            for name in _PHASES
+        )
 
     def digest(self) -> str:
-        """SHA-256 of the plan, bound into every receipt."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the plan, bound into every receipt; fields of secure sums count where they are set."""
+        optional = {item.name: item.default for item in fields(self) if item.default == 0}
+        told = {name: value for name, value in asdict(self).items() if value != optional.get(name)}
+        return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def optimizer(
         self,
@@ -130,6 +181,30 @@ class PrivacyPlan:
         )
 
 
+def _of_sums(study: Study) -> dict[str, int]:
+    """The plan's fields on secure sums: none without them. ConfigError where the rules do not go together."""
+    asked = study.privacy
+    if not asked.secure_sum:
+        return {}
+    rules, sizes = SumRules.of(study.sites.count, asked.collude, asked.drop), study.sizes_of_sums
+    return {
+        "sum_sites": rules.sites,
+        "sum_drop": rules.drop,
+        "sum_collude": rules.collude,
+        "sum_threshold": rules.threshold,
+        "max_repeats": asked.max_repeats,
+        "one_shot_size": sizes[0],
+        "evaluation_size": sizes[1],
+    }
+
+
+def _sum_event(sigma: float, rules: SumRules, size: int, images: int) -> Event:
+    deviation = share_deviation(sigma, rules.shares, images, size)
+    if not room(deviation * math.sqrt(rules.sites)):
+        raise ConfigError("noise multiplier", sigma, "less noise: a secure sum would wrap around")
+    return Event(sigma, 1.0, 1, shares=rules.shares, dimension=size, share_deviation=deviation)
+
+
 @lru_cache(maxsize=64)
 def _noise(study: Study) -> tuple[float, float, float]:
     """Noise multipliers of the one-shot query, the steps and the evaluation.
@@ -147,14 +222,22 @@ def _noise(study: Study) -> tuple[float, float, float]:
         except ValueError as error:
             raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
 
-    def single(sigma: float) -> tuple[Event, ...]:
-        return (Event(sigma, 1.0, 1),) * copies
+    rules = SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
 
-    evaluation = search("evaluation.epsilon", single, study.evaluation.epsilon or asked.epsilon)
-    one_shot = asked.one_shot_noise_multiplier or search("privacy.epsilon", single, share * asked.epsilon)
+    def single(size: int) -> Callable[[float], tuple[Event, ...]]:
+        def query(sigma: float) -> tuple[Event, ...]:
+            images = asked.max_images_per_patient
+            event = _sum_event(sigma, rules, size, images) if rules else Event(sigma, 1.0, 1)
+            return at_sites((event,), copies)
+
+        return query
+
+    first, last = (single(size) for size in study.sizes_of_sums)
+    evaluation = search("evaluation.epsilon", last, study.evaluation.epsilon or asked.epsilon)
+    one_shot = asked.one_shot_noise_multiplier or search("privacy.epsilon", first, share * asked.epsilon)
 
     def training(sigma: float) -> tuple[Event, ...]:
-        return single(one_shot) + (Event(sigma, asked.sampling_rate, rounds * steps),) * copies
+        return first(one_shot) + (Event(sigma, asked.sampling_rate, rounds * steps),) * copies
 
     if asked.noise_multiplier is not None or not rounds:
         return one_shot, asked.noise_multiplier or 1.0, evaluation

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from medgan_core.config import Study, TrainingConfig
 from medgan_core.data.source import Card
-from medgan_core.errors import InputError, MedGANError, RefusedError, ReleaseError
+from medgan_core.errors import ConfigError, InputError, MedGANError, RefusedError, ReleaseError
 from medgan_core.gan.task import GanTask
 from medgan_core.gan.tasks import TASKS
 from medgan_core.messages import Array, Arrays, Receipt
@@ -121,6 +121,8 @@ class Release:
             return cls(folder, card, study_of(files), receipts_of(files), facts, weights_of(files))
         except RefusedError as error:
             raise ReleaseError(f"receipts.json: {error}") from error
+        except ConfigError as error:
+            raise ReleaseError(f"card.json: its plan cannot be: {error}") from error
 
     def generator(self) -> nn.Module:
         """The generator in evaluation mode. ReleaseError where the weights do not fit generator.json."""

@@ -15,10 +15,16 @@ from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError
 from medgan_core.messages import Receipt, float_to_json
-from medgan_core.privacy.accounting import ACCOUNTANT
+from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SUMS
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import environment
-from medgan_core.release.spending import Figure, SiteSpending, release_epsilon, spending
+from medgan_core.release.spending import (
+    Figure,
+    SiteSpending,
+    release_epsilon,
+    release_local_epsilon,
+    spending,
+)
 
 NOT_PRIVATE: Literal["NOT PRIVATE"] = "NOT PRIVATE"
 TRUST_MODEL = (
@@ -65,6 +71,9 @@ class ReleaseCard(BaseModel):
     `plan.max_sites_per_patient` sites that a patient may be at. `proportions` [classes] are the noisy shares
     of the classes, empty where unknown. `metrics` are plain JSON with figures that were allowed to leave.
     `created` is UTC, ISO 8601; `generator_sha256` is of the file generator.safetensors.
+
+    Under secure sum `epsilon` holds if those that `trust_model` names do not work together, `local_epsilon`
+    whoever does; it is None without secure sum, where nobody is trusted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +101,7 @@ class ReleaseCard(BaseModel):
     environment: dict[str, Any]
     generator_sha256: str
     created: str
+    local_epsilon: Figure | None = None
 
     @classmethod
     def of(
@@ -115,8 +125,8 @@ class ReleaseCard(BaseModel):
             neighbours=plan.neighbours,
             epsilon=release_epsilon(receipts, plan),
             delta=plan.delta,
-            accountant=ACCOUNTANT,
-            trust_model=TRUST_MODEL if private else NO_TRUST,
+            accountant=ACCOUNTANT if plan.rules is None else ACCOUNTANT_OF_SUMS,
+            trust_model=trust_model(plan, private),
             sites=spending(receipts, plan),
             plan=plan,
             data=DataFacts(**{name: getattr(card, name) for name in DataFacts.model_fields}),
@@ -128,6 +138,7 @@ class ReleaseCard(BaseModel):
             environment=environment(),
             generator_sha256=generator_sha256,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            local_epsilon=release_local_epsilon(receipts, plan),
         )
 
     @property
@@ -138,6 +149,26 @@ class ReleaseCard(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """A plain dict for JSON, infinity as "inf"; `ReleaseCard.model_validate` reads it back."""
         return self.model_dump(mode="json")
+
+
+def trust_model(plan: PrivacyPlan, private: bool) -> str:
+    """Whom a patient must trust, and for what."""
+    if not private:
+        return NO_TRUST
+    rules = plan.rules
+    if rules is None:
+        return TRUST_MODEL
+    helpers = "one site" if rules.collude == 1 else f"{rules.collude} sites"
+    return (
+        f"Secure sum: of the one-shot query and the evaluation nobody saw more than one sum over the "
+        f"{rules.sites} sites, to which each added a share of the noise. Epsilon holds if the coordinator is "
+        f"helped by at most {helpers} of the {rules.sites} (collude = {rules.collude}), and at least "
+        f"{rules.survivors} were in the sum (drop = {rules.drop}); {rules.threshold} sites must help to open "
+        f"one (threshold = {rules.threshold}), so that the coordinator cannot open another sum unnoticed. "
+        "If more sites work together with the coordinator, what a site sent is protected by its own share of "
+        "the noise alone: the local epsilon. In the training rounds every site adds the full noise itself, "
+        "and nobody is trusted."
+    )
 
 
 def plain(value: Any) -> Any:

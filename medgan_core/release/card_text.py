@@ -34,7 +34,8 @@ def _summary(card: ReleaseCard) -> str:
     unit = f"unit: {_unit(card)}"
     if not card.private:
         return f"{card.privacy}: ε = ∞; {unit}."
-    return f"Differentially private: ε = {_figure(card.epsilon)} at δ = {card.delta:g}; {unit}."
+    trust = "" if card.local_epsilon is None else f" (without trust {_figure(card.local_epsilon)})"
+    return f"Differentially private: ε = {_figure(card.epsilon)}{trust} at δ = {card.delta:g}; {unit}."
 
 
 def _unit(card: ReleaseCard) -> str:
@@ -70,6 +71,7 @@ def _promise(card: ReleaseCard) -> str:
         "unit": _unit(card),
         "neighbouring data sets": f"{card.neighbours} one {card.unit}",
         "ε of the release": f"{_figure(card.epsilon)}, the largest of the sites",
+        **_local(card),
         "δ": f"{card.delta:g}",
         "assumption": f"a patient counts at most at {places}; ε is composed for {most}",
         "accountant": card.accountant,
@@ -77,22 +79,42 @@ def _promise(card: ReleaseCard) -> str:
     return f"{_table(rows)}\n\n{card.trust_model}"
 
 
+def _local(card: ReleaseCard) -> dict[str, str]:
+    rules = card.plan.rules
+    if rules is None or card.local_epsilon is None:
+        return {}
+    return {
+        "ε without trust in the secure sum": f"{_figure(card.local_epsilon)}, the largest of the sites",
+        "sites of a secure sum": f"{rules.sites}, of which {rules.drop} may drop out",
+        "who may work together": f"the coordinator and at most {rules.collude} of the sites",
+        "sites needed to open a sum": f"{rules.threshold}",
+    }
+
+
 def _spent(card: ReleaseCard) -> str:
+    local = card.local_epsilon is not None
     head = (
         "| site | ε training | ε evaluation (held-out patients) | ε of this run | δ "
         "| ε of the whole training account | ε of the whole held-out account | δ of the accounts |"
-    )
-    lines = [head, "|" + " --- |" * 8]
+    ) + (" local ε training | local ε evaluation | local ε of this run |" if local else "")
+    lines = [head, "|" + " --- |" * (11 if local else 8)]
     for site in card.sites:
         figures = (site.epsilon_training, site.epsilon_held_out, site.epsilon, site.delta)
         account = (site.account_epsilon_training, site.account_epsilon_held_out, site.account_delta)
-        cells = [_cell(site.site), *(_figure(value) for value in figures + account)]
+        alone = (site.local_epsilon_training, site.local_epsilon_held_out, site.local_epsilon)
+        told = [value for value in figures + account + alone if value is not None]
+        cells = [_cell(site.site), *(_figure(value) for value in told)]
         lines.append("| " + " | ".join(cells) + " |")
     note = (
         f"The evaluation looked at {card.unit}s that were held out of training; every {card.unit} is in "
         f"one of the two sets, so ε of the run is the larger. The accounts include all earlier "
         f"runs on the same {card.unit}s."
     )
+    if local:
+        note += (
+            " Local ε is what remains where more sites than assumed work together with the coordinator. A "
+            "secure sum that had to be repeated counts as often as it was charged."
+        )
     return "\n".join(lines) + f"\n\n{note}"
 
 
@@ -108,6 +130,11 @@ def _mechanism(card: ReleaseCard) -> str:
         "rounds × steps": f"{plan.rounds} × {plan.steps} = {plan.rounds * plan.steps} discriminator steps",
         "images of one patient": f"at most {plan.max_images_per_patient}",
     }
+    if plan.rules is not None:
+        rows["secure sum"] = (
+            f"one-shot query and evaluation, noise in {plan.rules.shares} or more shares of discrete "
+            "Gaussians; training steps with each site's own full noise"
+        )
     return _table(rows)
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from medgan_core.errors import RefusedError
 from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
-from medgan_core.privacy.accounting import epsilon
+from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites
 from medgan_core.privacy.plan import PrivacyPlan
 
 Figure = Annotated[float, PlainSerializer(float_to_json, when_used="json")]
@@ -22,6 +22,9 @@ class SiteSpending(BaseModel):
     `epsilon_training` and `epsilon_held_out` are those of this run at `delta`, `epsilon` the larger: no
     patient is in both sets. The `account_…` figures are ε of the whole accounts at `account_delta`, earlier
     runs included. `training_rounds` counts the adversarial rounds that the site took part in.
+
+    Under secure sum these figures hold if no more sites than the plan says help the coordinator; `local_…`
+    are those of this run without that trust, and None without secure sum, where nobody is trusted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,30 +38,44 @@ class SiteSpending(BaseModel):
     account_epsilon_training: Figure
     account_epsilon_held_out: Figure
     account_delta: float
+    local_epsilon_training: Figure | None = None
+    local_epsilon_held_out: Figure | None = None
+    local_epsilon: Figure | None = None
 
 
 def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int = 1) -> None:
     """Refuse a run that its receipts do not account for, with RefusedError.
 
     Every round of the plan (0 the one-shot query, 1 … rounds, and the evaluation) needs sealed receipts of at
-    least `quorum` sites, one for each site, with the event and the account that the plan gives its phase.
+    least `quorum` sites, one for each site, with the event and the account that the plan gives its phase. A
+    secure sum needs those of the sites that its rules require, and a site has one for each repeat.
     """
     if not receipts:
         raise RefusedError("no receipts: a release that nobody accounted for cannot be built")
     if len({receipt.run for receipt in receipts}) > 1:
         raise RefusedError("receipts of several runs: a release has the receipts of one run")
     sites: defaultdict[int, set[str]] = defaultdict(set)
+    seen: set[tuple[int, str, int]] = set()
     for receipt in receipts:
         _check_receipt(receipt, plan)
-        if receipt.site in sites[receipt.round]:
+        if (key := (receipt.round, receipt.site, receipt.repeat)) in seen:
             raise RefusedError(f"{_name(receipt)}: there is another receipt for it")
+        seen.add(key)
         sites[receipt.round].add(receipt.site)
     for number in range(plan.rounds + 2):
-        if len(sites[number]) < max(quorum, 1):
+        needed = _needed(number, plan, quorum)
+        if len(sites[number]) < needed:
             raise RefusedError(
-                f"round {number} has receipts of {len(sites[number])} sites, needed are {max(quorum, 1)}: "
+                f"round {number} has receipts of {len(sites[number])} sites, needed are {needed}: "
                 "a release needs a receipt for every use of data"
             )
+
+
+def _needed(number: int, plan: PrivacyPlan, quorum: int) -> int:
+    phase = _phase(number, plan)
+    if plan.rules is not None and phase is not None and plan.summed(phase):
+        return plan.rules.survivors
+    return max(quorum, 1)
 
 
 def spending(receipts: Sequence[Receipt], plan: PrivacyPlan) -> tuple[SiteSpending, ...]:
@@ -72,15 +89,40 @@ def spending(receipts: Sequence[Receipt], plan: PrivacyPlan) -> tuple[SiteSpendi
 def release_epsilon(receipts: Sequence[Receipt], plan: PrivacyPlan) -> float:
     """ε of the release: the largest of any site, composed over the sites that a patient may be at."""
     return max(
-        epsilon(_events(receipts, site, account) * plan.max_sites_per_patient, plan.delta)
+        epsilon(at_sites(_events(receipts, site, account), plan.max_sites_per_patient), plan.delta)
         for site in {receipt.site for receipt in receipts}
         for account in _ACCOUNTS
     )
 
 
+def release_local_epsilon(receipts: Sequence[Receipt], plan: PrivacyPlan) -> float | None:
+    """The same without trust in anybody's noise but a site's own; None without secure sum."""
+    if plan.rules is None:
+        return None
+    return max(
+        epsilon(locally_at_sites(_events(receipts, site, account), plan.max_sites_per_patient), plan.delta)
+        for site in {receipt.site for receipt in receipts}
+        for account in _ACCOUNTS
+    )
+
+
+def account_epsilon(
+    receipts: Sequence[Receipt], plan: PrivacyPlan, site: str, account: AccountName, *, local: bool = False
+) -> float:
+    """ε of this run on one account of a site, composed over the sites that a patient may be at."""
+    events = _events(receipts, site, account)
+    composed = locally_at_sites if local else at_sites
+    return epsilon(composed(events, plan.max_sites_per_patient), plan.delta)
+
+
 def _site_spending(site: str, receipts: Sequence[Receipt], plan: PrivacyPlan) -> SiteSpending:
-    training = epsilon(_events(receipts, site, "training"), plan.delta)
-    held_out = epsilon(_events(receipts, site, "held_out"), plan.delta)
+    events = {name: _events(receipts, site, name) for name in _ACCOUNTS}
+    training, held_out = (epsilon(events[name], plan.delta) for name in _ACCOUNTS)
+    local: dict[str, float] = {}
+    if plan.rules is not None:
+        alone = [epsilon(locally_at_sites(events[name], 1), plan.delta) for name in _ACCOUNTS]
+        local = {f"local_epsilon_{name}": value for name, value in zip(_ACCOUNTS, alone, strict=True)}
+        local["local_epsilon"] = max(alone)
     return SiteSpending(
         site=site,
         training_rounds=sum(receipt.phase is Phase.TRAIN for receipt in receipts),
@@ -91,11 +133,21 @@ def _site_spending(site: str, receipts: Sequence[Receipt], plan: PrivacyPlan) ->
         account_epsilon_training=_spent(receipts, "training"),
         account_epsilon_held_out=_spent(receipts, "held_out"),
         account_delta=max(receipt.delta for receipt in receipts),
+        **local,
     )
 
 
 def _events(receipts: Iterable[Receipt], site: str, account: AccountName) -> list[Event]:
-    return [receipt.event for receipt in receipts if (receipt.site, receipt.account) == (site, account)]
+    """One event for each charge, also for those that only a later receipt of the round tells of.
+
+    A receipt says how often its round had been charged before; the earlier ones may never have arrived.
+    """
+    last: dict[int, Receipt] = {}
+    for receipt in receipts:
+        known = last.get(receipt.round)
+        if (receipt.site, receipt.account) == (site, account) and receipt.repeat >= (known or receipt).repeat:
+            last[receipt.round] = receipt
+    return [receipt.event for receipt in last.values() for _ in range(1 + receipt.repeat)]
 
 
 def _spent(receipts: Sequence[Receipt], account: AccountName) -> float:
@@ -114,12 +166,26 @@ def _check_receipt(receipt: Receipt, plan: PrivacyPlan) -> None:
         )
     if receipt.event != plan.event(phase):
         raise RefusedError(f"{_name(receipt)} charged {receipt.event}: the plan has {plan.event(phase)}")
+    _check_sum(receipt, plan, plan.summed(phase))
     if not receipt.update_digest:
         raise RefusedError(f"{_name(receipt)} is open: what was not sealed may not leave its site")
     if math.isnan(receipt.spent) or receipt.spent < 0 or not 0 < receipt.delta < 1:
         raise RefusedError(
             f"{_name(receipt)} says epsilon {receipt.spent} at delta {receipt.delta}: "
             "expected epsilon ≥ 0 and 0 < delta < 1"
+        )
+
+
+def _check_sum(receipt: Receipt, plan: PrivacyPlan, summed: bool) -> None:
+    """What only receipts of secure sums have, and all of them."""
+    local = receipt.event.local if summed else None
+    if receipt.local_event != local:
+        raise RefusedError(f"{_name(receipt)} charged {receipt.local_event} locally: the plan has {local}")
+    if not 0 <= receipt.repeat <= (plan.max_repeats if summed else 0):
+        raise RefusedError(f"{_name(receipt)} is for repeat {receipt.repeat}: the plan has fewer")
+    if summed and (receipt.local_spent is None or not receipt.local_spent >= receipt.spent):
+        raise RefusedError(
+            f"{_name(receipt)} says local epsilon {receipt.local_spent}: expected {receipt.spent} or more"
         )
 
 

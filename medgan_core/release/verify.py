@@ -16,7 +16,7 @@ from medgan_core.record import environment
 from medgan_core.release.bundle import Release
 from medgan_core.release.card_text import markdown
 from medgan_core.release.files import FILES, read_files
-from medgan_core.release.spending import release_epsilon, spending
+from medgan_core.release.spending import release_epsilon, release_local_epsilon, spending
 
 # A search for noise on another machine may end one bisection step beside this one, which is a part in 1000.
 _SEARCH = 2e-3
@@ -27,12 +27,16 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, a line each; `privacy` is "dp" or "NOT PRIVATE", ε infinite for the latter."""
+    """What was checked, a line each; `privacy` is "dp" or "NOT PRIVATE", ε infinite for the latter.
+
+    `local_epsilon` is ε without trust in secure sums, None where there were none.
+    """
 
     lines: tuple[str, ...]
     privacy: str
     epsilon: float
     delta: float
+    local_epsilon: float | None = None
 
 
 def verify_release(folder: Path | str) -> Verification:
@@ -49,10 +53,12 @@ def verify_release(folder: Path | str) -> Verification:
         f"receipts.json: {len(release.receipts)} receipts of {sites} sites cover every round of the plan",
         f"receipts.json: {_signatures(release.receipts)}",
         f"card.json: epsilon of {sites} sites recomputed from the receipts' events",
+        *_trust(release),
         f"card.md: {_check_words(release, read_files(release.folder)['card.md'])}",
         "generator.safetensors: names, shapes and values fit generator.json",
     )
-    return Verification(lines, release.card.privacy, release.card.epsilon, release.card.delta)
+    card = release.card
+    return Verification(lines, card.privacy, card.epsilon, card.delta, card.local_epsilon)
 
 
 def _check_study(release: Release) -> None:
@@ -95,9 +101,27 @@ def _check_epsilon(release: Release) -> None:
                 raise ReleaseError(
                     f"card.json: {name} of {site.site} is {getattr(said, name)}, by the receipts {value}"
                 )
-    total = release_epsilon(receipts, card.plan)
-    if not _agree(card.epsilon, total, _SAME):
-        raise ReleaseError(f"card.json: epsilon is {card.epsilon}, by the receipts {total}")
+    figures = {
+        "epsilon": (card.epsilon, release_epsilon(receipts, card.plan)),
+        "local_epsilon": (card.local_epsilon, release_local_epsilon(receipts, card.plan)),
+    }
+    for name, (told, total) in figures.items():
+        if not _agree(told, total, _SAME):
+            raise ReleaseError(f"card.json: {name} is {told}, by the receipts {total}")
+
+
+def _trust(release: Release) -> tuple[str, ...]:
+    """What the card says of trust in secure sums, held against its plan; nothing without them."""
+    card, rules = release.card, release.card.plan.rules
+    if rules is None:
+        return ()
+    for name, told in (("sum_collude", rules.collude), ("sum_threshold", rules.threshold)):
+        if card.private and f"{name.removeprefix('sum_')} = {told}" not in card.trust_model:
+            raise ReleaseError(f"card.json: its trust_model does not say {name} of the plan, which is {told}")
+    return (
+        f"card.json: epsilon without trust in secure sums recomputed for {len(card.sites)} sites; "
+        f"at most {rules.collude} of {rules.sites} sites may help the coordinator",
+    )
 
 
 def _check_accounts(release: Release) -> None:

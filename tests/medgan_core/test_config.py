@@ -183,7 +183,9 @@ def test_a_quoted_key_with_a_dot_is_unknown_and_no_crash() -> None:
 
 
 def test_a_value_where_a_table_belongs_lists_the_keys_of_the_table() -> None:
-    with pytest.raises(ConfigError, match=r"^privacy = 3: expected a table; known are clip_norm, delta"):
+    with pytest.raises(
+        ConfigError, match=r"^privacy = 3: expected a table; known are clip_norm, collude, delta"
+    ):
         changed(privacy=3)
 
 

@@ -11,7 +11,7 @@ from medgan_core.errors import QuorumError, RoundError
 from medgan_core.messages import Request, Update
 from medgan_core.wire import refusal_to_records, request_from_records, update_to_records
 from server.app import make_server_app
-from server.rounds import Exchange, Refusal
+from server.rounds import Answer, Exchange, Refusal
 from tests.server import making
 
 Reply = Callable[[Message, Request], Message | None]
@@ -48,9 +48,9 @@ class Grid:
         return [self.answers.pop(name) for name in come]
 
 
-def heard(reply: Reply, stopped: bool = False, **grid: Any) -> tuple[list[Update | Refusal], Grid]:
+def heard(reply: Reply, stopped: bool = False, **grid: Any) -> tuple[list[Answer], Grid]:
     """What the course gets for one request."""
-    federation, got = making.federation(), list[Update | Refusal]()
+    federation, got = making.federation(), list[Answer]()
 
     def course(exchange: Exchange) -> None:
         got.extend(exchange(federation.request()))
