@@ -137,14 +137,20 @@ class TrainingConfig(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
-WITHOUT_PRIVACY: dict[str, Any] = {
-    "discriminator_width": 32,
-    "discriminator_steps": 200,
-    "discriminator_optimizer": "adam",
-    "discriminator_learning_rate": 5e-4,
-    "generator_learning_rate": 1e-3,
-    "anchor_weight": 6.0,
+WITHOUT_PRIVACY: dict[str, dict[str, Any]] = {
+    "privacy": {"sampling_rate": 0.1},
+    "one_shot": {"iterations": 1000},
+    "training": {
+        "discriminator_width": 32,
+        "discriminator_steps": 200,
+        "discriminator_optimizer": "adam",
+        "discriminator_learning_rate": 5e-4,
+        "generator_learning_rate": 1e-3,
+        "batch": 128,
+        "anchor_weight": 6.0,
+    },
 }
+"""What a run without privacy has for defaults: larger batches, and a discriminator that no noise disturbs."""
 
 
 class EvaluationConfig(_Section):
@@ -184,11 +190,12 @@ class Study(_Section):
     def _defaults_of_mode(cls, body: Any) -> Any:
         if not isinstance(body, Mapping):
             return body
-        privacy, training = body.get("privacy"), body.get("training", {})
-        off = isinstance(privacy, Mapping) and privacy.get("mode") == "off"
-        if not off or not isinstance(training, Mapping):
+        privacy = body.get("privacy")
+        if not isinstance(privacy, Mapping) or privacy.get("mode") != "off":
             return body
-        return {**body, "training": {**WITHOUT_PRIVACY, **training}}
+        asked = {name: body.get(name, {}) for name in WITHOUT_PRIVACY}
+        tables = {name: section for name, section in asked.items() if isinstance(section, Mapping)}
+        return {**body, **{name: {**WITHOUT_PRIVACY[name], **section} for name, section in tables.items()}}
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
