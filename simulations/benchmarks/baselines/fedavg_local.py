@@ -1,0 +1,37 @@
+"""Local DP-GANs, averaged: each site trains both networks from scratch with its own noise.
+
+McMahan et al. 2017, https://arxiv.org/abs/1602.05629, algorithm 1, with the DP-GAN of `dp_gan` as what is
+trained at a site: the usual way to a private federated GAN, as in Augenstein et al. 2020,
+https://arxiv.org/abs/1911.06679, but with local noise. It is what this project is without its one-shot start
+and its anchor. As many steps as the pooled DP-GAN, in ten rounds; smaller sites sample a larger share.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from client.site import RandomFor
+from medgan_core.config import Study
+from medgan_core.data.source import Site
+from medgan_core.seeds import Seeds
+from simulations.benchmarks.baselines.dp_gan import BATCH, FROM_SCRATCH, STEPS, sampling_rate
+from simulations.benchmarks.baselines.federation import federation
+from simulations.benchmarks.baselines.method import Method, Sampler, changed
+
+ROUNDS = 10
+SETUP = FROM_SCRATCH | {"rounds": ROUNDS, "training.discriminator_steps": STEPS // ROUNDS}
+
+
+def fedavg_local(
+    study: Study,
+    sites: Sequence[Site],
+    seeds: Seeds,
+    random: RandomFor,
+    setup: Mapping[str, Any] = SETUP,
+    batch: int = BATCH,
+) -> Sampler:
+    """Generators and discriminators of all sites averaged after each round."""
+    study = changed(study, {**setup, "privacy.sampling_rate": sampling_rate(study, batch)})
+    return federation(study, sites, random).sampler()
+
+
+FEDAVG_LOCAL = Method(fedavg_local, {**SETUP, "batch": BATCH})
