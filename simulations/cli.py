@@ -10,12 +10,14 @@ import typer
 from medgan_core.config import Study, load_study
 from medgan_core.errors import InputError, MedGANError
 from medgan_core.terminal import run as run_app
+from simulations.benchmarks.cli import app as bench
 
 # torch and Opacus take seconds to import: what needs them is imported in its command.
 if TYPE_CHECKING:
     from medgan_core.record import RunFolder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(bench, name="bench")
 
 
 @app.command()
@@ -74,46 +76,6 @@ def resume(
 
     with _way_on():
         _show(resume_run(folder, Terminal()))
-
-
-@app.command()
-def bench(
-    study: Annotated[str, typer.Argument(help="A study on public data; or speed, or memory.")],
-    results: Annotated[
-        Path | None,
-        typer.Option(help="The file for the figures. Default: docs/results.json or docs/WHAT.json."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from 0.")] = 3,
-    data: Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MEDGAN_DATA.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.mode=off.")] = None,
-) -> None:
-    """Run STUDY with several seeds, keep the medians as a row of RESULTS and print the table.
-
-    With speed or memory instead of a study: what one private step costs beside a plain one.
-    """
-    if study in ("speed", "memory"):
-        _bench_step(study, results or Path("docs") / f"{study}.json")
-        return
-    from medgan_core.record import read_json
-    from simulations.bench import add_row, table
-    from simulations.bench import bench as measure
-    from simulations.hospitals import Launch, data_root
-    from simulations.progress import Terminal
-
-    launch = Launch(data=str(data_root(data).resolve()))
-    results = results or Path("docs/results.json")
-    add_row(results, measure(study, set_ or [], range(seeds), launch, Terminal()))
-    typer.echo(table(read_json(results)))
-
-
-def _bench_step(what: str, results: Path) -> None:
-    from rich.console import Console
-
-    from simulations.benchmarks import engine
-
-    rows = engine.speed() if what == "speed" else engine.memory()
-    engine.write(results, rows)
-    engine.show(rows, Console())
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def curves(
     if trained:
         panels = [lambda axes: _loss(axes, trained), lambda axes: _accuracy(axes, trained)]
     panels.append(lambda axes: _epsilon(axes, _by_site(receipts_epsilon_by_round), private))
-    with _plain_fonts():
+    with plain_fonts():
         figure = Figure(figsize=(4.2 * len(panels), 3.5), dpi=_DPI, facecolor="white")
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
         for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -93,7 +93,7 @@ def curves(
         if trained:
             start = f" (embedding mismatch {mismatch:.3g})" if isfinite(mismatch) else ""
             figure.supxlabel(f"round; 0 is the one-shot start{start}", fontsize=9, color=_MUTED)
-        return _png(figure)
+        return png(figure)
 
 
 def _grid(panels: Sequence[tuple[str, Pixels]], names: Sequence[str], title: str, guarantee: str) -> bytes:
@@ -102,7 +102,7 @@ def _grid(panels: Sequence[tuple[str, Pixels]], names: Sequence[str], title: str
     right = left + sum(panel.shape[1] for _, panel in panels) + _BETWEEN * (len(panels) - 1)
     tall = panels[0][1].shape[0]
     width, height = max(right + _SIDE, _LEAST_WIDTH), _TOP + tall + _BOTTOM
-    with _plain_fonts():
+    with plain_fonts():
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
         write = _writer(figure, width, height)
         write(_SIDE, 24, _legible(title, width // 12), size=14, weight="bold")
@@ -110,7 +110,7 @@ def _grid(panels: Sequence[tuple[str, Pixels]], names: Sequence[str], title: str
         for row, name in enumerate(names):
             write(left - 12, _TOP + (row + 0.5) * tall / len(names), name, size=12, ha="right")
         _footer(figure, write, (width, height), guarantee)
-        return _png(figure)
+        return png(figure)
 
 
 def _mosaic(images: Tensor, labels: Tensor, classes: int, columns: int) -> Pixels:
@@ -169,12 +169,12 @@ def _writer(figure: Figure, width: int, height: int) -> Callable[..., None]:
 
 
 def _loss(axes: Axes, trained: Sequence[Mapping[str, Any]]) -> None:
-    _titled(axes, "Generator loss")
+    titled(axes, "Generator loss")
     _line(axes, [e["round"] for e in trained], [float(e["generator_loss"]) for e in trained])
 
 
 def _accuracy(axes: Axes, trained: Sequence[Mapping[str, Any]]) -> None:
-    _titled(axes, "Discriminator accuracy on fakes")
+    titled(axes, "Discriminator accuracy on fakes")
     values = [float(e["discriminator_accuracy_on_fakes"]) for e in trained]
     axes.axhline(0.5, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_ylim(-0.03, 1.03)
@@ -186,7 +186,7 @@ def _epsilon(axes: Axes, series: Mapping[str, Series], private: bool) -> None:
         return _words(axes, "Privacy spent", NOT_PRIVATE, "ε is infinite", _RED)
     if not series:
         return _words(axes, "Privacy spent", "not assessed")
-    _titled(axes, "Privacy spent (ε of training patients)")
+    titled(axes, "Privacy spent (ε of training patients)")
     if all(len(rounds) == 1 for rounds, _ in series.values()):
         return _bars(axes, {label: values[0] for label, (_, values) in series.items()})
     for index, (label, (rounds, values)) in enumerate(series.items()):
@@ -260,7 +260,8 @@ def _words(axes: Axes, title: str, large: str, small: str = "", colour: str = _I
     axes.text(0.5, 0.36, small, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=_MUTED)
 
 
-def _titled(axes: Axes, title: str) -> None:
+def titled(axes: Axes, title: str) -> None:
+    """Give a panel its title and the look of all our curves."""
     axes.set_title(title, fontsize=11, color=_INK, loc="left", pad=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#b8c0ca")
@@ -282,13 +283,14 @@ def _legible(text: str, most: int) -> str:
 
 
 @contextmanager
-def _plain_fonts() -> Iterator[None]:
+def plain_fonts() -> Iterator[None]:
     """A person's own matplotlibrc may not change a run's pictures."""
     with rc_context({"font.family": ["DejaVu Sans"], "text.usetex": False, "axes.unicode_minus": True}):
         yield
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a file's bytes, the same at every call."""
     stream = BytesIO()
     FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
     return stream.getvalue()
