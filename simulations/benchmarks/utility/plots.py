@@ -14,6 +14,7 @@ from simulations.pictures import plain_fonts, png, titled
 
 _COLOURS = ("#0b6e99", "#6bb3d0", "#5b4a9e", "#a79bd1", "#1b2430", "#c4561b", "#2f7d4f", "#a8326e", "#8a8f98")
 _MARKERS = "oovvs^DPX"
+_ASIDE = 0.03
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,13 @@ def _panel(axes: Axes, study: str, known: Sequence[Summary], axis: _Axis) -> Non
     shown = [one for one in shown if isfinite(one.balanced_accuracy.mean)]
     ticks = sorted({axis.along(one) for one in shown if not axis.flat(one)})
     titled(axes, study if at is None else f"{study}, {axis.told.format(_text(at))}")
-    for name, colour, marker in zip(METHODS, _COLOURS, _MARKERS, strict=True):
+    for rank, (name, colour, marker) in enumerate(zip(METHODS, _COLOURS, _MARKERS, strict=True)):
         of_method = [one for one in shown if one.method == name]
         for one in filter(axis.flat, of_method):
             axes.axhline(one.balanced_accuracy.mean, color=colour, linestyle="--", linewidth=1.4, label=name)
         if points := [one for one in of_method if not axis.flat(one)]:
-            places = [ticks.index(axis.along(one)) for one in points]
+            aside = _ASIDE * (rank - len(METHODS) / 2)  # so that intervals do not hide each other
+            places = [ticks.index(axis.along(one)) + aside for one in points]
             _curve(axes, name, places, points, colour, marker)
     axes.set_xticks(range(len(ticks)), [_text(tick) for tick in ticks])
     axes.set_xlabel(axis.name)
@@ -86,7 +88,7 @@ def _panel(axes: Axes, study: str, known: Sequence[Summary], axis: _Axis) -> Non
 
 
 def _curve(
-    axes: Axes, name: str, places: Sequence[int], points: Sequence[Summary], colour: str, marker: str
+    axes: Axes, name: str, places: Sequence[float], points: Sequence[Summary], colour: str, marker: str
 ) -> None:
     halves = [one.balanced_accuracy.half for one in points]
     axes.errorbar(

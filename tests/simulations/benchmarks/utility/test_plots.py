@@ -44,7 +44,9 @@ def curves(axes: Axes) -> dict[str, list[float]]:
     """Each curve's places, by its name."""
     found = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
     lines = [(str(one.get_label()), one.lines[0]) for one in found]
-    return {name: np.asarray(line.get_xdata()).tolist() for name, line in lines if line is not None}
+    return {
+        name: np.asarray(line.get_xdata(), float).round().tolist() for name, line in lines if line is not None
+    }
 
 
 def across(axes: Axes) -> list[str]:
