@@ -1,11 +1,11 @@
 """DP-GAN: a conditional DCGAN from scratch whose discriminator is trained by DP-SGD, at one pooled site.
 
-Bie, Kamath, Zhang 2023, "Private GANs, Revisited", https://arxiv.org/abs/2302.02936: algorithm 1 (DP-SGD on
-the discriminator alone), section 3 (n_D discriminator steps for each of the generator) and section 4 (large
-batches, and n_D that climbs a ladder while the discriminator tells fewer than 60 % of the fakes). Adam with
-β = (0.5, 0.999), the non-saturating loss and C = 1 are theirs. It runs through this project's own rounds
-without anchor, average or start; the ladder is `medgan_core.gan.steps.Rhythm`, the paper's but that it comes
-down again where the discriminator tells more than 80 %.
+Bie, Kamath, Zhang 2023, "Private GANs, Revisited", https://arxiv.org/abs/2302.02936: DP-SGD on the
+discriminator alone, many discriminator steps for each of the generator, large batches, and a ladder of that
+ratio that is climbed while the discriminator tells fewer than 60 % of the fakes. Adam with β = (0.5, 0.999),
+the non-saturating loss, 128 latent numbers and C = 1 are those of the authors' code. It runs through this
+project's own rounds without anchor, average or start; the ladder is `medgan_core.gan.steps.Rhythm`, the
+paper's but that it listens every tenth step and comes down where the discriminator tells more than 80 %.
 
 Scaled down, since the paper's 450,000 steps on 128 images, or 174,000 on 512, take hours of a V100: `STEPS`
 on about `BATCH` patients, as many as this project's own study takes at a site; an eighth of the width;

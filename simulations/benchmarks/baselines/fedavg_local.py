@@ -1,9 +1,8 @@
 """Local DP-GANs, averaged: each site trains both networks from scratch with its own noise.
 
-McMahan et al. 2017, https://arxiv.org/abs/1602.05629, algorithm 1, with the DP-GAN of `dp_gan` as what is
-trained at a site: the usual way to a private federated GAN, as in Augenstein et al. 2020,
-https://arxiv.org/abs/1911.06679, but with local noise. It is what this project is without its one-shot start
-and its anchor. As many steps as the pooled DP-GAN, in ten rounds; smaller sites sample a larger share.
+McMahan et al. 2017, https://arxiv.org/abs/1602.05629, algorithm 1, with the DP-GAN of `dp_gan` as what a
+site trains, at its own full noise. It is what this project is without its one-shot start and its anchor. As
+many steps at each site as the pooled DP-GAN has, in ten rounds; smaller sites sample a larger share.
 """
 
 from collections.abc import Mapping, Sequence
