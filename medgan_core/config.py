@@ -17,6 +17,8 @@ from medgan_core.errors import ConfigError, InputError
 IMAGE_SIZES = (28, 32, 64, 128)
 SCORE_BINS = 10
 """Of confidence, in the score histogram of the evaluation."""
+GATE_SIZE = 64
+"""Numbers in the gate's query: two that say something, and empty ones that show whether a sum is garbled."""
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -76,10 +78,10 @@ class SitesConfig(_Section):
 class PrivacyConfig(_Section):
     """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε.
 
-    With `secure_sum` the one-shot query and the evaluation leave the sites as a sum alone, with shares of
-    noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator; the steps
-    keep the full noise of each site. `drop` sites may fail in such a round, one in five when not given; a
-    round that failed may be repeated `max_repeats` times, each time at the cost of another one.
+    With `secure_sum` the one-shot query, the gate and the evaluation leave the sites as a sum alone, with
+    shares of noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator;
+    the steps keep the full noise of each site. `drop` sites may fail in such a round, one in five when not
+    given; a round that failed may be repeated `max_repeats` times, each time at the cost of another one.
     """
 
     mode: Literal["dp", "off"] = "dp"
@@ -154,9 +156,16 @@ WITHOUT_PRIVACY: dict[str, dict[str, Any]] = {
 
 
 class EvaluationConfig(_Section):
-    """The judging of the released generator at the sites, on patients held out of training."""
+    """The judging of generators at the sites, on patients held out of training, who have `epsilon`.
+
+    With `gate`, and where there are rounds, one query decides whether the refined generator replaces that of
+    the one-shot start. Alone it is given `gate_share` of ε: a share s widens the noise of the evaluation by
+    about 1/√(1 - s²), 9 % as it is, since noise composes by its squares.
+    """
 
     epsilon: Positively | None = None
+    gate: bool = True
+    gate_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     synthetic_images: Annotated[int, Field(ge=16)] = 2000
     reports: bool = True
 
@@ -222,6 +231,11 @@ class Study(_Section):
     def private(self) -> bool:
         """Whether the run protects its patients at all."""
         return self.privacy.mode == "dp"
+
+    @property
+    def gated(self) -> bool:
+        """Whether a query decides between the one-shot and the refined generator."""
+        return self.evaluation.gate and self.rounds > 0
 
     @property
     def sizes_of_sums(self) -> tuple[int, int]:

@@ -144,6 +144,8 @@ def _print_plan(study: Study) -> None:
     typer.echo(study.to_toml())
     typer.echo(f"# noise of the one-shot query: {plan.one_shot_noise_multiplier:.4g}")
     typer.echo(f"# noise of the steps: {plan.noise_multiplier:.4g}")
+    if plan.gate:
+        typer.echo(f"# noise of the gate: {plan.gate_noise_multiplier:.4g}")
     typer.echo(f"# noise of the evaluation: {plan.evaluation_noise_multiplier:.4g}")
     typer.echo(f"# epsilon of the run: {plan.epsilon():.4g} at delta {plan.delta:g}")
     if plan.rules is not None:

@@ -1,10 +1,13 @@
 """What a finished run says to whom: public figures, a site's own, and what was spent."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from medgan_core.evaluate.gate import Verdict
 from medgan_core.record import RunFolder
 from simulations.course import run_study
 from simulations.hospitals import Launch
@@ -45,6 +48,43 @@ def test_figures_of_declared_data_are_in_metrics_and_no_site_has_its_own(declare
     told = json.loads((declared.path / "metrics.json").read_text())
     assert set(REAL_FIGURES) <= set(told["public"])
     assert not list(declared.path.glob("sites/*/report.json"))
+
+
+def test_the_gate_s_verdict_is_told_with_its_noise_and_the_exact_figures_stay_away(
+    finished: RunFolder,
+) -> None:
+    told = json.loads((finished.path / "metrics.json").read_text())
+    gate, kept = told["gate"], finished.latest_state()
+    assert kept is not None
+    assert set(gate) == {field.name for field in fields(Verdict)}
+    assert gate["kept"] == ("refined" if gate["gain"] > 0 else "one_shot")
+    assert 0 < gate["noise"] < gate["resolved"]
+    assert 0 < gate["error_rate"] <= 0.5
+    groups = kept[0]
+    assert all(
+        np.array_equal(array, groups[f"release_{gate['kept']}"][name])
+        for name, array in groups["release"].items()
+    )
+    assert "candidates" not in texts(finished.path)
+    card = json.loads((finished.release / "card.json").read_text())
+    assert card["metrics"]["gate"] == gate
+    assert "Did the adversarial rounds help?" in (finished.path / "report.html").read_text()
+
+
+def test_of_public_data_both_generators_are_told_whichever_was_kept(declared: RunFolder) -> None:
+    told = json.loads((declared.path / "metrics.json").read_text())
+    candidates = told["public"]["candidates"]
+    assert set(candidates) == {"one_shot", "refined"}
+    assert candidates[told["gate"]["kept"]] == told["public"]["train_on_synthetic"]
+    assert (told["gate"]["noise"], told["gate"]["error_rate"]) == (0, 0)
+
+
+def test_without_a_gate_nothing_is_said_of_one(data: Path, tmp_path: Path) -> None:
+    run = run_study(tiny_study(evaluation__gate=False), tmp_path, Launch(data=str(data)))
+    assert "gate" not in json.loads((run.path / "metrics.json").read_text())
+    assert "Did the adversarial rounds help?" not in (run.path / "report.html").read_text()
+    history = (run.path / "rounds.jsonl").read_text().splitlines()
+    assert "gate" not in [json.loads(line)["phase"] for line in history]
 
 
 def test_a_run_without_privacy_says_so_on_everything(declared: RunFolder) -> None:
