@@ -179,11 +179,16 @@ class PhantomsConfig(_Section):
 
 
 class Study(_Section):
-    """A study: all that a run is, its data root and its secrets excepted."""
+    """A study: all that a run is, its data root and its secrets excepted.
+
+    `strategy`: "refine" does the rounds, "one_shot" sets them to 0, and "auto" leaves it to the planner,
+    which knows public facts alone; what it decides is written into the run's study.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     task: Literal["synthesis"] = "synthesis"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    strategy: Literal["refine", "one_shot", "auto"] = "refine"
     rounds: Annotated[int, Field(ge=0, le=100_000)] = 3
     share: Literal["both", "generator"] = "both"
     data: DataConfig
@@ -196,9 +201,11 @@ class Study(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_mode(cls, body: Any) -> Any:
+    def _defaults_of_strategy_and_mode(cls, body: Any) -> Any:
         if not isinstance(body, Mapping):
             return body
+        if body.get("strategy") == "one_shot":
+            body = {**body, "rounds": 0}
         privacy = body.get("privacy")
         if not isinstance(privacy, Mapping) or privacy.get("mode") != "off":
             return body
@@ -238,11 +245,16 @@ class Study(_Section):
         return self.evaluation.gate and self.rounds > 0
 
     @property
+    def feature_count(self) -> int:
+        """How many numbers the embedding of an image has."""
+        asked = self.one_shot
+        return 2 * asked.frequencies * (len(asked.bandwidths) + len(asked.gabor_bandwidths))
+
+    @property
     def sizes_of_sums(self) -> tuple[int, int]:
         """How many numbers a site adds to the sums of the one-shot query and of the evaluation."""
-        classes, asked = len(self.data.classes), self.one_shot
-        features = 2 * asked.frequencies * (len(asked.bandwidths) + len(asked.gabor_bandwidths))
-        return classes * (features + 1), classes**2 * SCORE_BINS
+        classes = len(self.data.classes)
+        return classes * (self.feature_count + 1), classes**2 * SCORE_BINS
 
     @property
     def nominal_batch(self) -> float:

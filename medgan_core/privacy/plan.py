@@ -74,9 +74,11 @@ class PrivacyPlan:
     def of(cls, study: Study, unit: Literal["patient", "image"]) -> "PrivacyPlan":
         """The plan of a study, from public facts alone: noise is searched for where the study gives ε.
 
-        Raises ConfigError where no noise reaches the ε that is asked for.
+        Raises ConfigError where no noise reaches the ε that is asked for, or the strategy is undecided.
         """
         asked = study.privacy
+        if study.strategy == "auto":
+            raise ConfigError("strategy", "auto", "one_shot or refine: ask the planner first")
         noise = _noise(study) if study.private else _Noise()
         return cls(
             private=study.private,
