@@ -22,7 +22,7 @@ Strategy = Literal["one_shot", "refine"]
 Noise = Literal["local", "secure", "pooled"]
 
 ROUND_NOISE = 0.05
-"""How long the noise in a round's mean discriminator gradient may be, in clip norms, for rounds to be worth it.
+"""How long the noise in a round's mean gradient may be, in clip norms, for rounds to be worth their ε.
 
 So long is what a round has to learn: on two public sets at ε = 10 the mean over a round and all sites of the
 gradient, real and fake terms together and without its noise, had a length of 0.015 to 0.03 clip norms
@@ -30,7 +30,7 @@ gradient, real and fake terms together and without its noise, had a length of 0.
 with 0.15 the rounds on PneumoniaMNIST changed accuracy and AUC by no more than chance does.
 """
 
-_MOST_STEPS = 1_000_000
+_MOST_STEPS, _MOST_NOISE = 1_000_000, 50.0
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,13 @@ def _variant(study: Study, rounds: int, noise: Noise) -> Study:
 def _affordable(plan: PrivacyPlan, target: float, sigma: float) -> int:
     """How many steps with this noise multiplier fit into ε beside the one-shot query, to 10 % below.
 
-    By Rényi DP, which is looser and fast: PRV takes minutes and gigabytes where the steps cost a large ε.
+    By Rényi DP, which is looser and fast: PRV takes minutes and gigabytes where the steps cost a large ε. It
+    takes as long where a multiplier is far above 50, which counts as 50: so the number may be too small.
     """
-    first = plan.event(Phase.ONE_SHOT)
+    first, noise = plan.event(Phase.ONE_SHOT), min(sigma, _MOST_NOISE)
 
     def fits(steps: int) -> bool:
-        events = at_sites((first, Event(sigma, plan.sampling_rate, steps)), plan.max_sites_per_patient)
+        events = at_sites((first, Event(noise, plan.sampling_rate, steps)), plan.max_sites_per_patient)
         return epsilon(events, plan.delta, renyi=True) <= target
 
     low, high = 0, plan.rounds * plan.steps

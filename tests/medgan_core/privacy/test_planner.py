@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from medgan_core.config import Study, parse_study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import Event, Phase
-from medgan_core.privacy import planner
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.privacy.grid import STEPS
+from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.privacy.planner import ROUND_NOISE, Advice, Outlook, advise
 
 WEIGHTS = 10_000
@@ -112,7 +112,7 @@ def test_so_many_steps_are_affordable_as_fit_into_epsilon_and_no_tenth_more() ->
     assert spent(steps) <= 6.0 < spent(math.ceil(1.12 * steps) + 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(3, 30), st.integers(50, 5000), st.integers(1, 12), st.floats(1.0, 3.0))
 def test_more_sites_or_patients_never_mean_more_noise(
     count: int, patients: int, more: int, larger: float
@@ -176,5 +176,5 @@ def test_classes_that_only_the_data_know_are_asked_for() -> None:
 def test_an_undecided_study_has_no_plan() -> None:
     undecided = parse_study(study().to_dict() | {"strategy": "auto"})
     with pytest.raises(ConfigError, match="strategy = 'auto': expected one_shot or refine"):
-        planner.PrivacyPlan.of(undecided, "patient")
+        PrivacyPlan.of(undecided, "patient")
     assert advise(undecided, WEIGHTS) == advise(study(), WEIGHTS)
