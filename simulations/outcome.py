@@ -94,26 +94,36 @@ def _metrics(
     """What may leave the sites: the noisy scores and the gate's verdict, the rest where images are public."""
     scores = {name: float_to_json(state.history[-1][name]) for name in _SCORES}
     public = _judge(study, run, sites, sites[0].training.card, images, labels)
-    told = {"released": scores} | ({"public": public} if public is not None else {})
-    gate = next((entry for entry in state.history if entry["phase"] == Phase.GATE), None)
-    if gate is None:
-        return told
-    if public is not None:
-        public["candidates"] = _candidates(study, sites, task, state)
-    return told | {"gate": {name: value for name, value in gate.items() if name not in _ENTRY}}
+    gate = verdict(state)
+    if gate and public is not None:
+        reached = {gate["kept"]: public["train_on_synthetic"]}
+        public["candidates"] = reached | _passed_over(study, sites, task, state, gate["kept"])
+    parts = {"released": scores, "gate": gate or None, "public": public}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
-def _candidates(
-    study: Study, sites: Sequence[Site], task: GanTask, state: FederationState
+def verdict(state: FederationState) -> dict[str, Any]:
+    """The gate's figures, and the refined generator's accuracy whether it was kept or not; empty without one.
+
+    Where it was not kept, that is the noisy accuracy of the other generator and the noisy gain over it.
+    """
+    entry = next((entry for entry in state.history if entry["phase"] == Phase.GATE), None)
+    if entry is None:
+        return {}
+    gate = {name: value for name, value in entry.items() if name not in _ENTRY}
+    missed = 0.0 if gate["kept"] == "refined" else gate["gain"]
+    return gate | {"refined_accuracy": float_to_json(state.history[-1]["accuracy"] + missed)}
+
+
+def _passed_over(
+    study: Study, sites: Sequence[Site], task: GanTask, state: FederationState, kept: str
 ) -> dict[str, dict[str, Any]]:
-    """What both generators reach on public images, whichever the gate has kept."""
+    """What the generator that the gate did not keep reaches on public images."""
+    [other] = set(CANDIDATES) - {kept}
     _, held_out = pooled(sites, sites[0].training.card)
-    seed = Seeds(study.seed).child("report").integer()
-    scores = {
-        name: trained_scores(*_synthetic(study, task, state.groups[f"release_{name}"]), held_out, seed=seed)
-        for name in CANDIDATES
-    }
-    return {name: plain(asdict(reached)) for name, reached in scores.items()}
+    images, labels = _synthetic(study, task, state.groups[f"release_{other}"])
+    reached = trained_scores(images, labels, held_out, seed=Seeds(study.seed).child("report").integer())
+    return {other: plain(asdict(reached))}
 
 
 def _told(

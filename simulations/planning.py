@@ -21,7 +21,6 @@ _COLUMNS = (
     ("in a round", "the same, averaged over the steps of a round: what the planner goes by"),
     ("ε", "of the run, the larger of its accounts"),
     ("local ε", "where more sites than assumed help the coordinator"),
-    ("steps", "discriminator steps that ε affords at the noise that the planner allows"),
 )
 
 
@@ -71,9 +70,5 @@ def _cells(outlook: Outlook) -> list[str]:
         outlook.round_ratio,
         outlook.epsilon,
         outlook.local_epsilon,
-        outlook.affordable_steps,
     )
-    return [
-        "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-        for value in figures
-    ]
+    return ["–" if value is None else f"{value:.3g}" for value in figures]

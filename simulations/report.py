@@ -79,10 +79,11 @@ def render_report(
     `by_site` has, for each site, "site" and the ε "training", "held_out" (of this run), "account" (the
     larger account, earlier runs included) and "cap", and under secure sum "local".
     `metrics["released"]` holds "accuracy", "balanced_accuracy" and "auc" read from the noisy histogram;
-    `metrics["gate"]`, where there was one, the figures of its `Verdict`; `metrics["public"]`, only for a card
-    that is public, the dicts "train_on_real", "train_on_synthetic", "fidelity" and "memorization" as
-    `SiteReport.to_json` names them, and "candidates" with the scores of both generators. Figures are
-    floats, "nan" and "inf" as strings too; any may be missing.
+    `metrics["gate"]`, where there was one, all figures of its `Verdict` and "refined_accuracy", that of the
+    refined generator kept or not; `metrics["public"]`, only for a card that is public, the dicts
+    "train_on_real", "train_on_synthetic", "fidelity" and "memorization" as `SiteReport.to_json` names them,
+    and "candidates" with the scores of both generators. Figures are floats, "nan" and "inf" as strings too;
+    others may be missing.
 
     Raises:
         RefusedError: figures of real images that are not declared public.

@@ -95,11 +95,6 @@ def decide(noisy: Tensor, deviation: float, patients: float) -> Verdict:
         high=gain + half,
         noise=noise,
         error_rate=_NORMAL.cdf(-abs(gain) / noise) if noise else 0.0,
-        resolved=resolved_gain(deviation, patients),
+        resolved=_RESOLVED * noise,
         patients=patients,
     )
-
-
-def resolved_gain(deviation: float, patients: float) -> float:
-    """The gain whose sign noise alone turns in one of twenty cases, from public facts: 1.64 of its σ."""
-    return _RESOLVED * deviation * _NORM / patients

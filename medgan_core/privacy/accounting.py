@@ -36,11 +36,8 @@ _History = tuple[tuple[float, float, int], ...]
 """Noise multiplier, sampling rate and steps of each mechanism."""
 
 
-def epsilon(events: Iterable[Event], delta: float, *, renyi: bool = False) -> float:
-    """ε at `delta` of all events composed; 0 for none, infinity if one of them is infinite or malformed.
-
-    `renyi`: by Rényi DP whatever the events are; fast, and looser than PRV.
-    """
+def epsilon(events: Iterable[Event], delta: float) -> float:
+    """ε at `delta` of all events composed; 0 for none, infinity if one of them is infinite or malformed."""
     merged: dict[tuple[float, float], int] = {}
     sums: list[Event] = []
     for event in events:
@@ -52,7 +49,7 @@ def epsilon(events: Iterable[Event], delta: float, *, renyi: bool = False) -> fl
         key = (event.noise_multiplier, event.sampling_rate)
         merged[key] = merged.get(key, 0) + event.steps
     history = tuple(sorted((sigma, q, steps) for (sigma, q), steps in merged.items() if steps))
-    if sums or (renyi and history):
+    if sums:
         return _epsilon_with_sums(history, tuple(sorted(sums, key=repr)), delta)
     return _epsilon(history, delta) if history else 0.0
 

@@ -24,6 +24,7 @@ from medgan_core.privacy.noise import SecretRandom
 from medgan_core.privacy.sum_rules import SumRules
 
 Rule = Callable[..., optim.Optimizer]
+_Mechanism = Callable[[float], tuple[Event, ...]]
 
 _PHASES: dict[AccountName, tuple[Phase, ...]] = {
     "training": (Phase.ONE_SHOT, Phase.TRAIN),
@@ -235,39 +236,44 @@ def _noise(study: Study) -> _Noise:
     The one-shot query alone is given `one_shot_share` of ε, all of it when there are no rounds; the steps get
     what composition leaves. So it is with the gate, its `gate_share`, and the evaluation.
     """
-    asked, rounds, steps = study.privacy, study.rounds, study.training.discriminator_steps
-    copies = asked.max_sites_per_patient
-    share = asked.one_shot_share if rounds else 1.0
-
-    def search(name: str, events: Callable[[float], tuple[Event, ...]], target: float) -> float:
-        try:
-            return smallest_noise(events, target, asked.delta)
-        except ValueError as error:
-            raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
-
-    rules = SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
-
-    def single(size: int) -> Callable[[float], tuple[Event, ...]]:
-        def query(sigma: float) -> tuple[Event, ...]:
-            images = asked.max_images_per_patient
-            event = _sum_event(sigma, rules, size, images) if rules else Event(sigma, 1.0, 1)
-            return at_sites((event,), copies)
-
-        return query
-
-    sizes = study.sizes_of_sums
-    first, choice, last = single(sizes[0]), single(GATE_SIZE), single(sizes[1])
+    asked, steps = study.privacy, study.rounds * study.training.discriminator_steps
+    (first_size, last_size), share = study.sizes_of_sums, asked.one_shot_share if steps else 1.0
+    first, choice, last = (_query(study, size) for size in (first_size, GATE_SIZE, last_size))
     judging = study.evaluation.epsilon or asked.epsilon
     gate = 0.0
     if study.gated:
-        gate = search("evaluation.epsilon", choice, study.evaluation.gate_share * judging)
+        gate = _search(study, "evaluation.epsilon", choice, study.evaluation.gate_share * judging)
     chosen = choice(gate) if gate else ()
-    evaluation = search("evaluation.epsilon", lambda sigma: chosen + last(sigma), judging)
-    one_shot = asked.one_shot_noise_multiplier or search("privacy.epsilon", first, share * asked.epsilon)
+    evaluation = _search(study, "evaluation.epsilon", lambda sigma: chosen + last(sigma), judging)
+    one_shot = asked.one_shot_noise_multiplier
+    if one_shot is None:
+        one_shot = _search(study, "privacy.epsilon", first, share * asked.epsilon)
+    start = first(one_shot)
 
     def training(sigma: float) -> tuple[Event, ...]:
-        return first(one_shot) + (Event(sigma, asked.sampling_rate, rounds * steps),) * copies
+        return start + (Event(sigma, asked.sampling_rate, steps),) * asked.max_sites_per_patient
 
-    if asked.noise_multiplier is not None or not rounds:
+    if asked.noise_multiplier is not None or not steps:
         return _Noise(one_shot, asked.noise_multiplier or 1.0, gate, evaluation)
-    return _Noise(one_shot, search("privacy.epsilon", training, asked.epsilon), gate, evaluation)
+    return _Noise(one_shot, _search(study, "privacy.epsilon", training, asked.epsilon), gate, evaluation)
+
+
+def _search(study: Study, name: str, events: _Mechanism, target: float) -> float:
+    """The smallest noise multiplier that keeps ε within `target`; ConfigError if there is none."""
+    try:
+        return smallest_noise(events, target, study.privacy.delta)
+    except ValueError as error:
+        raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
+
+
+def _query(study: Study, size: int) -> _Mechanism:
+    """The events, by its noise multiplier, of one query of so many numbers at all sites of a patient."""
+    asked = study.privacy
+    rules = SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
+
+    def events(sigma: float) -> tuple[Event, ...]:
+        images = asked.max_images_per_patient
+        event = _sum_event(sigma, rules, size, images) if rules else Event(sigma, 1.0, 1)
+        return at_sites((event,), asked.max_sites_per_patient)
+
+    return events

@@ -12,11 +12,10 @@ from typing import Literal
 
 from medgan_core.config import Study
 from medgan_core.errors import ConfigError
-from medgan_core.messages import Event, Phase
-from medgan_core.privacy.accounting import at_sites, epsilon
+from medgan_core.messages import Phase
 from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.plan import PrivacyPlan
-from medgan_core.privacy.sum_rules import FEWEST_SITES
+from medgan_core.privacy.sum_rules import SumRules
 
 Strategy = Literal["one_shot", "refine"]
 Noise = Literal["local", "secure", "pooled"]
@@ -30,8 +29,6 @@ gradient, real and fake terms together and without its noise, had a length of 0.
 with 0.15 the rounds on PneumoniaMNIST changed accuracy and AUC by no more than chance does.
 """
 
-_MOST_STEPS, _MOST_NOISE = 1_000_000, 50.0
-
 
 @dataclass(frozen=True)
 class Outlook:
@@ -40,9 +37,8 @@ class Outlook:
     `embedding_noise` is the standard deviation of the noise in each coordinate of a class's mean embedding,
     by nominal sizes; `embedding_ratio` the length of that noise, of an embedding of length 1 at most.
     `step_noise` is the same in each weight of one discriminator step, averaged over the sites, and
-    `step_ratio` its length in clip norms; in `round_ratio` the steps of a round are averaged too.
-    `affordable_steps` are as many as fit into ε with a `round_ratio` of `ROUND_NOISE`, to 10 % below;
-    None without privacy. Without rounds the figures of steps are None.
+    `step_ratio` its length in clip norms; in `round_ratio` the steps of a round are averaged too. Without
+    rounds these three are None.
     """
 
     strategy: Strategy
@@ -55,7 +51,6 @@ class Outlook:
     step_noise: float | None = None
     step_ratio: float | None = None
     round_ratio: float | None = None
-    affordable_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +74,13 @@ def advise(study: Study, weights: int) -> Advice:
     if not study.data.classes:
         raise ConfigError("data.classes", (), "the classes by name: the planner reads no data")
     rounds = (0, study.rounds) if study.rounds else (0,)
-    noises: tuple[Noise, ...] = ("local", "secure", "pooled")
-    if study.sites.count < FEWEST_SITES:
-        noises = ("local", "pooled")
+    noises = _noises(study)
     outlooks = tuple(_outlook(study, number, noise, weights) for number in rounds for noise in noises)
     advice = Advice(outlooks, "one_shot", ())
     refined = advice.of("refine", "secure" if study.privacy.secure_sum else "local")
     fits = refined is not None and refined.round_ratio is not None and refined.round_ratio <= ROUND_NOISE
     strategy: Strategy = "refine" if fits else "one_shot"
-    reasons = (_why(study, refined), *_on_sums(study, advice, strategy))
+    reasons = (_why(refined), *_on_sums(study, advice, strategy))
     return Advice(outlooks, strategy, reasons)
 
 
@@ -105,19 +98,20 @@ def _outlook(study: Study, rounds: int, noise: Noise, weights: int) -> Outlook:
     averaged = math.sqrt(sum(weight**2 for weight in asked.weights))
     step = plan.noise_multiplier * plan.clip_norm * averaged / plan.nominal_batch
     length = step * math.sqrt(weights) / plan.clip_norm
-    bearable = ROUND_NOISE * plan.nominal_batch * math.sqrt(plan.steps / weights) / averaged
-    return Outlook(
-        "refine",
-        noise,
-        plan,
-        *costs,
-        embedding,
-        ratio,
-        step,
-        length,
-        length / math.sqrt(plan.steps),
-        _affordable(plan, asked.privacy.epsilon, bearable) if plan.private else None,
-    )
+    of_round = length / math.sqrt(plan.steps)
+    return Outlook("refine", noise, plan, *costs, embedding, ratio, step, length, of_round)
+
+
+def _noises(study: Study) -> tuple[Noise, ...]:
+    """Those to compare: of a secure sum too, unless the study asks for none and its sites cannot have one."""
+    asked = study.privacy
+    try:
+        SumRules.of(study.sites.count, asked.collude, asked.drop)
+    except ConfigError:
+        if asked.secure_sum:
+            raise
+        return ("local", "pooled")
+    return ("local", "secure", "pooled")
 
 
 def _variant(study: Study, rounds: int, noise: Noise) -> Study:
@@ -139,40 +133,17 @@ def _variant(study: Study, rounds: int, noise: Noise) -> Study:
     return study.model_copy(update=update)
 
 
-def _affordable(plan: PrivacyPlan, target: float, sigma: float) -> int:
-    """How many steps with this noise multiplier fit into ε beside the one-shot query, to 10 % below.
-
-    By Rényi DP, which is looser and fast: PRV takes minutes and gigabytes where the steps cost a large ε. It
-    takes as long where a multiplier is far above 50, which counts as 50: so the number may be too small.
-    """
-    first, noise = plan.event(Phase.ONE_SHOT), min(sigma, _MOST_NOISE)
-
-    def fits(steps: int) -> bool:
-        events = at_sites((first, Event(noise, plan.sampling_rate, steps)), plan.max_sites_per_patient)
-        return epsilon(events, plan.delta, renyi=True) <= target
-
-    low, high = 0, plan.rounds * plan.steps
-    while high <= _MOST_STEPS and fits(high):
-        low, high = high, 2 * high
-    while high - low > max(1, high // 10):
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def _why(study: Study, refined: Outlook | None) -> str:
+def _why(refined: Outlook | None) -> str:
     if refined is None or refined.round_ratio is None:
         return "one_shot: the study has no adversarial rounds"
-    steps = study.rounds * refined.plan.steps
-    afforded = "any number" if refined.affordable_steps is None else f"about {refined.affordable_steps}"
+    found = "averaged over a round the noise in the discriminator's gradient is "
+    found += f"{refined.round_ratio:.2g} of the clip norm"
+    needed = refined.round_ratio / ROUND_NOISE
     if refined.round_ratio <= ROUND_NOISE:
-        verdict, side = "refine", "within"
-    else:
-        verdict, side = "one_shot", "above"
+        return f"refine: {found}, within the {ROUND_NOISE:g} that a round has to learn"
     return (
-        f"{verdict}: averaged over a round the noise in the discriminator's gradient is "
-        f"{refined.round_ratio:.2g} of the clip norm, {side} the {ROUND_NOISE:g} that leave something of a "
-        f"gradient; {afforded} steps could have so little noise, {steps} are asked for"
+        f"one_shot: {found}, above the {ROUND_NOISE:g} that a round has to learn; batches "
+        f"{needed:.2g} times as large, of as many more patients, would bring it there"
     )
 
 

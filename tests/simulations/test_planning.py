@@ -15,7 +15,7 @@ from simulations import cli
 from simulations.course import run_study
 from simulations.hospitals import Launch
 from simulations.planning import advice, decided, show
-from tests.simulations.making import overrides, study_file, tiny_study
+from tests.simulations.making import overrides, study_file, tiny_study, write_set
 
 AUTO = {"strategy": "auto"}
 
@@ -54,6 +54,17 @@ def test_the_table_shows_every_strategy_and_reads_no_data(
     assert f"{outlook.embedding_noise:.3g}" in row
     assert f"{outlook.round_ratio:.3g}" in row
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("patients", [4, 40])
+def test_data_that_are_there_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, patients: int
+) -> None:
+    path, said = study_file(tmp_path), []
+    for root in (tmp_path / "nowhere", write_set(tmp_path / "data", patients)):
+        monkeypatch.setenv("MEDGAN_DATA", str(root))
+        said.append(printed(monkeypatch, capsys, "plan", path))
+    assert said[0] == said[1]
 
 
 def test_a_study_without_privacy_says_so_in_its_table() -> None:

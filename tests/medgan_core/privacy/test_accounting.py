@@ -199,10 +199,3 @@ def test_the_search_holds_its_target_where_the_coarse_accountant_misleads(
 def test_a_target_that_no_noise_reaches_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no noise multiplier up to 10000 reaches epsilon 0\.5"):
         smallest_noise(lambda sigma: (Event(1.0, 1.0, 1), Event(sigma, 1.0, 1)), 0.5, DELTA)
-
-
-def test_renyi_dp_is_on_the_safe_side_of_prv_and_not_far() -> None:
-    events = [Event(2.0, 1.0, 1), Event(1.1, 0.05, 300)]
-    assert epsilon(events, 1e-5) < epsilon(events, 1e-5, renyi=True) < 1.3 * epsilon(events, 1e-5)
-    assert epsilon([], 1e-5, renyi=True) == 0.0
-    assert epsilon([Event(0.0, 1.0, 1)], 1e-5, renyi=True) == math.inf
