@@ -15,6 +15,7 @@ from medgan_core.config import Study
 from medgan_core.data.sampling import PatientImages
 from medgan_core.data.source import Site
 from medgan_core.data.transforms import augmentation
+from medgan_core.evaluate.gate import advantage_grid_sum, advantage_sum
 from medgan_core.evaluate.histogram import score_grid_histogram, score_histogram
 from medgan_core.evaluate.utility import class_scores, make_classifier
 from medgan_core.gan.steps import Anchor, Rhythm, balanced_labels, generator_step
@@ -68,6 +69,8 @@ def local_round(
     asked = _Asked(study, task, plan, site, request, seeds, random)
     if request.phase is Phase.ONE_SHOT:
         return _one_shot(asked)
+    if request.phase is Phase.GATE:
+        return _gate(asked)
     if request.phase is Phase.EVALUATE:
         return _evaluate(asked)
     return _train(asked, local)
@@ -89,7 +92,11 @@ def noisy_words(
     if not isinstance(random, DiscreteRandom):
         raise TypeError("a secure sum needs discrete noise: this source has none")
     asked = _Asked(study, task, plan, site, request, seeds, random)
-    total = _embedding(asked, patient_grid_sum) if request.phase is Phase.ONE_SHOT else _scores_on_grid(asked)
+    total = {
+        Phase.ONE_SHOT: partial(_embedding, asked, patient_grid_sum),
+        Phase.GATE: partial(_advantage, asked, advantage_grid_sum),
+        Phase.EVALUATE: partial(_histogram, asked, score_grid_histogram),
+    }[request.phase]()
     noise = random.discrete(total.numel(), plan.event(request.phase).share_deviation)
     return to_words(total.flatten().numpy() + noise)
 
@@ -110,23 +117,36 @@ def _embedding(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
     return add(embedded, data.labels, data.owner, len(task.classes), one_shot.count_weight)
 
 
+def _gate(asked: _Asked) -> RoundResult:
+    """Release how much better held-out patients are told by one classifier than by the other, with noise."""
+    noisy = _noised(_advantage(asked, advantage_sum), asked.plan.gate_noise_multiplier, asked.random)
+    return RoundResult({"statistics": {"gate": noisy}})
+
+
+def _advantage(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """That of the refined generator's classifier over the one-shot's, summed by `add`: [64]."""
+    data = asked.site.held_out
+    refined, one_shot = (_scores(asked, f"classifier_{name}") for name in ("refined", "one_shot"))
+    return add(refined, one_shot, data.labels, data.owner)
+
+
 def _evaluate(asked: _Asked) -> RoundResult:
     """Release the noisy score histogram of the held-out patients under the classifier that came along."""
-    data = asked.site.held_out
-    histogram = score_histogram(_scores(asked), data.labels, data.owner)
+    histogram = _histogram(asked, score_histogram)
     noisy = _noised(histogram, asked.plan.evaluation_noise_multiplier, asked.random)
     return RoundResult({"statistics": {"histogram": noisy}})
 
 
-def _scores_on_grid(asked: _Asked) -> torch.Tensor:
+def _histogram(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """The score histogram of the held-out patients, summed by `add`: [classes, classes, 10]."""
     data = asked.site.held_out
-    return score_grid_histogram(_scores(asked), data.labels, data.owner)
+    return add(_scores(asked, "classifier"), data.labels, data.owner)
 
 
-def _scores(asked: _Asked) -> torch.Tensor:
+def _scores(asked: _Asked, group: str) -> torch.Tensor:
     task = asked.task
     classifier = seeded(lambda: make_classifier(task.image_shape[0], len(task.classes)), 0).eval()
-    load(classifier, asked.request.groups["classifier"])
+    load(classifier, asked.request.groups[group])
     return class_scores(classifier, asked.site.held_out.images)
 
 

@@ -17,6 +17,8 @@ from medgan_core.errors import ConfigError, InputError
 IMAGE_SIZES = (28, 32, 64, 128)
 SCORE_BINS = 10
 """Of confidence, in the score histogram of the evaluation."""
+GATE_SIZE = 64
+"""Numbers in the gate's query: two that say something, and empty ones that show whether a sum is garbled."""
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -76,10 +78,10 @@ class SitesConfig(_Section):
 class PrivacyConfig(_Section):
     """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε.
 
-    With `secure_sum` the one-shot query and the evaluation leave the sites as a sum alone, with shares of
-    noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator; the steps
-    keep the full noise of each site. `drop` sites may fail in such a round, one in five when not given; a
-    round that failed may be repeated `max_repeats` times, each time at the cost of another one.
+    With `secure_sum` the one-shot query, the gate and the evaluation leave the sites as a sum alone, with
+    shares of noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator;
+    the steps keep the full noise of each site. `drop` sites may fail in such a round, one in five when not
+    given; a round that failed may be repeated `max_repeats` times, each time at the cost of another one.
     """
 
     mode: Literal["dp", "off"] = "dp"
@@ -154,9 +156,16 @@ WITHOUT_PRIVACY: dict[str, dict[str, Any]] = {
 
 
 class EvaluationConfig(_Section):
-    """The judging of the released generator at the sites, on patients held out of training."""
+    """The judging of generators at the sites, on patients held out of training, who have `epsilon`.
+
+    With `gate`, and where there are rounds, one query decides whether the refined generator replaces that of
+    the one-shot start. Alone it is given `gate_share` of ε: a share s widens the noise of the evaluation by
+    about 1/√(1 - s²), 9 % as it is, since noise composes by its squares.
+    """
 
     epsilon: Positively | None = None
+    gate: bool = True
+    gate_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     synthetic_images: Annotated[int, Field(ge=16)] = 2000
     reports: bool = True
 
@@ -170,11 +179,16 @@ class PhantomsConfig(_Section):
 
 
 class Study(_Section):
-    """A study: all that a run is, its data root and its secrets excepted."""
+    """A study: all that a run is, its data root and its secrets excepted.
+
+    `strategy`: "refine" does the rounds, "one_shot" sets them to 0, and "auto" leaves it to the planner,
+    which knows public facts alone; what it decides is written into the run's study.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     task: Literal["synthesis"] = "synthesis"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    strategy: Literal["refine", "one_shot", "auto"] = "refine"
     rounds: Annotated[int, Field(ge=0, le=100_000)] = 3
     share: Literal["both", "generator"] = "both"
     data: DataConfig
@@ -187,9 +201,11 @@ class Study(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_mode(cls, body: Any) -> Any:
+    def _defaults_of_strategy_and_mode(cls, body: Any) -> Any:
         if not isinstance(body, Mapping):
             return body
+        if body.get("strategy") == "one_shot":
+            body = {**body, "rounds": 0}
         privacy = body.get("privacy")
         if not isinstance(privacy, Mapping) or privacy.get("mode") != "off":
             return body
@@ -224,11 +240,21 @@ class Study(_Section):
         return self.privacy.mode == "dp"
 
     @property
+    def gated(self) -> bool:
+        """Whether a query decides between the one-shot and the refined generator."""
+        return self.evaluation.gate and self.rounds > 0
+
+    @property
+    def feature_count(self) -> int:
+        """How many numbers the embedding of an image has."""
+        asked = self.one_shot
+        return 2 * asked.frequencies * (len(asked.bandwidths) + len(asked.gabor_bandwidths))
+
+    @property
     def sizes_of_sums(self) -> tuple[int, int]:
         """How many numbers a site adds to the sums of the one-shot query and of the evaluation."""
-        classes, asked = len(self.data.classes), self.one_shot
-        features = 2 * asked.frequencies * (len(asked.bandwidths) + len(asked.gabor_bandwidths))
-        return classes * (features + 1), classes**2 * SCORE_BINS
+        classes = len(self.data.classes)
+        return classes * (self.feature_count + 1), classes**2 * SCORE_BINS
 
     @property
     def nominal_batch(self) -> float:

@@ -30,7 +30,18 @@ class Phase(StrEnum):
 
     ONE_SHOT = "one_shot"
     TRAIN = "train"
+    GATE = "gate"
     EVALUATE = "evaluate"
+
+
+def phase_at(number: int, rounds: int, gate: bool) -> Phase | None:
+    """The phase of a round: 0 the one-shot query, the adversarial rounds, gate, evaluation; else None."""
+    if number == 0:
+        return Phase.ONE_SHOT
+    if 0 < number <= rounds:
+        return Phase.TRAIN
+    last = (Phase.GATE, Phase.EVALUATE) if gate else (Phase.EVALUATE,)
+    return last[number - rounds - 1] if rounds < number <= rounds + len(last) else None
 
 
 class Stage(StrEnum):
@@ -87,6 +98,7 @@ AccountName = Literal["training", "held_out"]
 METRICS: Mapping[Phase, frozenset[str]] = {
     Phase.ONE_SHOT: frozenset(),
     Phase.TRAIN: frozenset({"generator_loss", "discriminator_accuracy_on_fakes", "discriminator_steps"}),
+    Phase.GATE: frozenset(),
     Phase.EVALUATE: frozenset(),
 }
 """The metrics that leave a site in each phase: they come from fakes and public facts alone."""

@@ -22,6 +22,7 @@ _MESSAGES = "messages"
 MESSAGE_TYPES: dict[Phase, str] = {
     Phase.ONE_SHOT: MessageType.QUERY,
     Phase.TRAIN: MessageType.TRAIN,
+    Phase.GATE: MessageType.EVALUATE,
     Phase.EVALUATE: MessageType.EVALUATE,
 }
 

@@ -1,26 +1,41 @@
 """The coordinator's side of a round: pure functions of study, state, updates and seeds. No Flower, no disk.
 
-Round 0 is the one-shot query, rounds 1 … R are adversarial, round R + 1 evaluates. Everything here is
+Round 0 is the one-shot query, rounds 1 … R are adversarial; then the gate, where the study has one, chooses
+between the one-shot and the refined generator, and the last round evaluates. Everything here is
 post-processing of what the sites released.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from medgan_core.config import Study
+from medgan_core.config import GATE_SIZE, Study
+from medgan_core.data.source import HELD_OUT_PERCENT
+from medgan_core.evaluate.gate import decide
 from medgan_core.evaluate.histogram import BINS, read_histogram
 from medgan_core.evaluate.utility import train_classifier
 from medgan_core.gan.ema import ema
 from medgan_core.gan.networks import calibrate
 from medgan_core.gan.steps import balanced_labels
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import PROPORTIONS, Array, Arrays, Groups, Phase, Receipt, Request, Update
+from medgan_core.messages import (
+    PROPORTIONS,
+    Array,
+    Arrays,
+    Event,
+    Groups,
+    Phase,
+    Receipt,
+    Request,
+    Update,
+    phase_at,
+)
 from medgan_core.privacy.embedding import Embedding, Features
+from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator, initial_generator, load, state_of, weights_of
@@ -31,8 +46,11 @@ _CALIBRATION_FAKES = 4096
 _SENT: dict[Phase, tuple[str, ...]] = {
     Phase.ONE_SHOT: (),
     Phase.TRAIN: ("generator", "discriminator", "statistics"),
+    Phase.GATE: ("classifier_one_shot", "classifier_refined"),
     Phase.EVALUATE: ("classifier",),
 }
+CANDIDATES = ("one_shot", "refined")
+"""The generators between which the gate chooses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +59,9 @@ class FederationState:
 
     `sites` are the names of all sites in the order of the study's weights.
     Groups: "generator", "discriminator", "average" (EMA of the generator), "statistics" (what the sites
-    released), and after the last training round "release" (the calibrated generator) and "classifier".
+    released), and before the evaluation "release" (the calibrated generator) and "classifier". Where there is
+    a gate: "start" (the generator after the one-shot round), and after the last training round "release_…"
+    and "classifier_…" of both candidates; the gate makes one of them "release" and "classifier".
     `attempt` counts the secure sums of this round that failed.
     """
 
@@ -102,11 +122,7 @@ def initial_state(study: Study, task: GanTask, run: str, sites: Sequence[str]) -
 
 def phase_of(study: Study, round_number: int) -> Phase | None:
     """Which phase a round belongs to; None after the last."""
-    if round_number == 0:
-        return Phase.ONE_SHOT
-    if round_number <= study.rounds:
-        return Phase.TRAIN
-    return Phase.EVALUATE if round_number == study.rounds + 1 else None
+    return phase_at(round_number, study.rounds, study.gated)
 
 
 def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Request | None:
@@ -125,6 +141,8 @@ def expected_groups(study: Study, task: GanTask, state: FederationState) -> Grou
     if phase is Phase.ONE_SHOT:
         size = Features.of(study.one_shot, task.image_shape, Seeds(study.seed)).size
         return {"statistics": {"embedding": np.zeros((classes, size + 1))}}
+    if phase is Phase.GATE:
+        return {"statistics": {"gate": np.zeros(GATE_SIZE)}}
     if phase is Phase.EVALUATE:
         return {"statistics": {"histogram": np.zeros((classes, classes, BINS))}}
     names = ("generator", "discriminator") if study.share == "both" else ("generator",)
@@ -140,6 +158,8 @@ def server_step(
 ) -> FederationState:
     """The state after a round, from its acceptable updates, or from what a secure sum made of them."""
     phase, seeds = phase_of(study, state.round), Seeds(study.seed)
+    sites = sorted(summed.sites if summed else [update.site for update in updates])
+    receipts = summed.receipts if summed else tuple(update.receipt for update in updates)
     if phase is Phase.ONE_SHOT:
         noisy = summed.total if summed else total(updates, "statistics", "embedding")
         shares = _common_proportions if summed else _proportions_by_site
@@ -148,13 +168,14 @@ def server_step(
         )
     elif phase is Phase.TRAIN:
         groups, facts = _after_training(study, state, updates)
+    elif phase is Phase.GATE:
+        noisy = summed.total if summed else total(updates, "statistics", "gate")
+        groups, facts = _after_gate(study, state, noisy, receipts[0].event, len(sites))
     else:
         noisy = summed.total if summed else total(updates, "statistics", "histogram")
         groups, facts = _after_evaluation(state, noisy)
-    if phase is not Phase.EVALUATE and state.round == study.rounds:
+    if state.round == study.rounds:
         groups = {**groups, **_finished(study, task, groups, seeds)}
-    sites = sorted(summed.sites if summed else [update.site for update in updates])
-    receipts = summed.receipts if summed else tuple(update.receipt for update in updates)
     entry = {"round": state.round, "phase": str(phase), "sites": sites, **facts}
     return replace(
         state,
@@ -185,6 +206,7 @@ def _after_one_shot(
     counts = {"noisy_counts": [round(float(count), 3) for count in embedding.counts]}
     statistics = {"embedding": noisy, **shares}
     groups = {**state.groups, "generator": start, "average": start, "statistics": statistics}
+    groups |= {"start": start} if study.gated else {}
     return groups, {"mismatch": mismatch, **counts}
 
 
@@ -219,6 +241,18 @@ def _after_training(
     return {**state.groups, **shared, "average": moving}, facts
 
 
+def _after_gate(
+    study: Study, state: FederationState, noisy: Array, event: Event, sites: int
+) -> tuple[Groups, dict[str, Any]]:
+    """Keep the better generator with its classifier, by the sum of the noisy advantages."""
+    patients = sites * study.sites.nominal_patients * HELD_OUT_PERCENT / 100
+    verdict = decide(torch.tensor(noisy), total_deviation(event, sites), patients)
+    groups = {name: arrays for name, arrays in state.groups.items() if not name.startswith("classifier_")}
+    groups |= {name: state.groups[f"{name}_{verdict.kept}"] for name in ("release", "classifier")}
+    statistics = {**state.groups["statistics"], "gate": noisy}
+    return {**groups, "statistics": statistics}, asdict(verdict)
+
+
 def _after_evaluation(state: FederationState, histogram: Array) -> tuple[Groups, dict[str, Any]]:
     """Read accuracy and AUC off the summed noisy histograms."""
     scores = read_histogram(torch.tensor(histogram))
@@ -231,8 +265,20 @@ def _after_evaluation(state: FederationState, histogram: Array) -> tuple[Groups,
 
 
 def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Groups:
-    """The generator that will be released, and the classifier that the sites judge it by."""
-    generator = released_generator(task, groups["average"], seeds)
+    """The generator that will be released, and the classifier that the sites judge it by; or both candidates.
+
+    What is random about them is the same for both, so that the gate compares generators.
+    """
+    if not study.gated:
+        return _judged(study, task, groups["average"], seeds)
+    found: dict[str, Arrays] = {}
+    for name, weights in zip(CANDIDATES, (groups["start"], groups["average"]), strict=True):
+        found |= {f"{kind}_{name}": part for kind, part in _judged(study, task, weights, seeds).items()}
+    return found
+
+
+def _judged(study: Study, task: GanTask, weights: Arrays, seeds: Seeds) -> dict[str, Arrays]:
+    generator = released_generator(task, weights, seeds)
     images, labels = draw(task, generator, study.evaluation.synthetic_images, seeds.child("evaluation"))
     classifier = train_classifier(images, labels, len(task.classes), seed=seeds.child("classifier").integer())
     return {"release": state_of(generator), "classifier": state_of(classifier)}

@@ -78,6 +78,26 @@ def resume(
         _show(resume_run(folder, Terminal()))
 
 
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.epsilon=4.")
+    ] = None,
+) -> None:
+    """Show the noise that each strategy would have for STUDY, and which one the planner recommends.
+
+    It knows public facts alone and reads no data. With strategy = "auto" a run follows it.
+    """
+    from rich.console import Console
+
+    from simulations.planning import advice, show
+    from simulations.shipped import study_path
+
+    resolved = load_study(study_path(study), set_ or ())
+    show(resolved, advice(resolved), Console())
+
+
 @contextmanager
 def _way_on() -> Iterator[None]:
     """Print what a failed or interrupted run notes on its error: how to go on."""
@@ -99,13 +119,19 @@ def abandon(
     typer.echo(f"abandoned: {abandon_run(folder).path}")
 
 
-def _print_plan(study: Study) -> None:
+def _print_plan(asked: Study) -> None:
     from medgan_core.privacy.plan import PrivacyPlan
+    from simulations.planning import decided
 
+    study = decided(asked)
     plan = PrivacyPlan.of(study, "patient")  # the unit changes no figure
     typer.echo(study.to_toml())
+    if asked.strategy == "auto":
+        typer.echo(f"# strategy by the planner: {study.strategy}")
     typer.echo(f"# noise of the one-shot query: {plan.one_shot_noise_multiplier:.4g}")
     typer.echo(f"# noise of the steps: {plan.noise_multiplier:.4g}")
+    if plan.gate:
+        typer.echo(f"# noise of the gate: {plan.gate_noise_multiplier:.4g}")
     typer.echo(f"# noise of the evaluation: {plan.evaluation_noise_multiplier:.4g}")
     typer.echo(f"# epsilon of the run: {plan.epsilon():.4g} at delta {plan.delta:g}")
     if plan.rules is not None:

@@ -29,6 +29,7 @@ from simulations.hospitals import (
 )
 from simulations.loop import Course, loop_engine
 from simulations.outcome import finish
+from simulations.planning import decided
 from simulations.progress import Progress, Silent
 
 ENGINES = ("loop", "flower")
@@ -64,6 +65,7 @@ def run_study(
     """
     launch = launch or Launch()
     _check_engine(launch)
+    study = decided(study)
     run = RunFolder.create(out, study)
     write_json(run.path / _LAUNCH, {"run": run.name, **asdict(launch)})
     try:

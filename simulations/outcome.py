@@ -1,6 +1,7 @@
 """What a finished run leaves: metrics, pictures, the page, the sites' own reports, and the release."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -8,22 +9,24 @@ import torch
 from client.site import SiteWorker
 from medgan_core.config import Study
 from medgan_core.data.source import Card, Site
-from medgan_core.evaluate.report import site_report
+from medgan_core.evaluate.report import site_report, trained_scores
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import Receipt, float_to_json
+from medgan_core.messages import Arrays, Phase, Receipt, float_to_json
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import RunFolder, environment, write_atomically, write_json
 from medgan_core.release.bundle import build_release
+from medgan_core.release.card import plain
 from medgan_core.release.spending import account_epsilon, release_epsilon, release_local_epsilon
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import load
-from server.state import FederationState, draw, noisy_proportions
+from server.state import CANDIDATES, FederationState, draw, noisy_proportions
 from simulations.hospitals import pooled
 from simulations.pictures import curves, sample_grid
 from simulations.report import render_report
 
 _GRID_COLUMNS = 10
+_ENTRY = ("round", "phase", "sites")
 _SCORES = ("accuracy", "balanced_accuracy", "auc")
 
 
@@ -38,8 +41,9 @@ def finish(
 ) -> None:
     """Write everything that a finished run leaves. The release is written last, so that it marks the end."""
     plan, card = workers[0].plan, sites[0].training.card
-    images, labels = _synthetic(study, workers[0].task, state)
-    metrics = _metrics(study, run, sites, state, images, labels)
+    task = workers[0].task
+    images, labels = _synthetic(study, task, state.groups["release"])
+    metrics = _metrics(study, run, sites, task, state, images, labels)
     by_site = [_spent(worker, state.receipts) for worker in workers]
     # A secure sum that was repeated counts as often as it was charged: the plan does not know how often.
     spent = plan.epsilon() if plan.rules is None else release_epsilon(state.receipts, plan)
@@ -82,14 +86,44 @@ def _metrics(
     study: Study,
     run: RunFolder,
     sites: Sequence[Site],
+    task: GanTask,
     state: FederationState,
     images: torch.Tensor,
     labels: torch.Tensor,
 ) -> dict[str, Any]:
-    """What may leave the sites: scores from the noisy histograms, the rest where images are public."""
+    """What may leave the sites: the noisy scores and the gate's verdict, the rest where images are public."""
     scores = {name: float_to_json(state.history[-1][name]) for name in _SCORES}
     public = _judge(study, run, sites, sites[0].training.card, images, labels)
-    return {"released": scores} | ({"public": public} if public is not None else {})
+    gate = verdict(state)
+    if gate and public is not None:
+        reached = {gate["kept"]: public["train_on_synthetic"]}
+        public["candidates"] = reached | _passed_over(study, sites, task, state, gate["kept"])
+    parts = {"released": scores, "gate": gate or None, "public": public}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def verdict(state: FederationState) -> dict[str, Any]:
+    """The gate's figures, and the refined generator's accuracy whether it was kept or not; empty without one.
+
+    Where it was not kept, that is the noisy accuracy of the other generator and the noisy gain over it.
+    """
+    entry = next((entry for entry in state.history if entry["phase"] == Phase.GATE), None)
+    if entry is None:
+        return {}
+    gate = {name: value for name, value in entry.items() if name not in _ENTRY}
+    missed = 0.0 if gate["kept"] == "refined" else gate["gain"]
+    return gate | {"refined_accuracy": float_to_json(state.history[-1]["accuracy"] + missed)}
+
+
+def _passed_over(
+    study: Study, sites: Sequence[Site], task: GanTask, state: FederationState, kept: str
+) -> dict[str, dict[str, Any]]:
+    """What the generator that the gate did not keep reaches on public images."""
+    [other] = set(CANDIDATES) - {kept}
+    _, held_out = pooled(sites, sites[0].training.card)
+    images, labels = _synthetic(study, task, state.groups[f"release_{other}"])
+    reached = trained_scores(images, labels, held_out, seed=Seeds(study.seed).child("report").integer())
+    return {other: plain(asdict(reached))}
 
 
 def _told(
@@ -116,9 +150,9 @@ def _told(
     }
 
 
-def _synthetic(study: Study, task: GanTask, state: FederationState) -> tuple[torch.Tensor, torch.Tensor]:
+def _synthetic(study: Study, task: GanTask, weights: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
     generator = task.make_generator()
-    load(generator, state.groups["release"])
+    load(generator, weights)
     return draw(
         task, generator.eval(), study.evaluation.synthetic_images, Seeds(study.seed).child("evaluation")
     )

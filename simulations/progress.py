@@ -23,6 +23,8 @@ _SHOWN = {
     "mismatch": "mismatch {:.3f}",
     "generator_loss": "G loss {:.3f}",
     "discriminator_accuracy_on_fakes": "D on fakes {:.0%}",
+    "kept": "kept the {} generator",
+    "gain": "gain {:+.3f}",
     "accuracy": "accuracy {:.3f}",
     "auc": "AUC {:.3f} (noisy)",
 }
@@ -115,7 +117,9 @@ class Terminal(Silent):
     def begin(self, study: Study, done: int) -> None:
         """Start the bar of the whole run."""
         self._sites = study.sites.count
-        self._whole = self._bars.add_task(f"run of {study.name}", total=study.rounds + 2, completed=done)
+        self._whole = self._bars.add_task(
+            f"run of {study.name}", total=study.rounds + 2 + study.gated, completed=done
+        )
 
     def watch(self, exchange: Exchange) -> Exchange:
         """A bar for each round that moves with every site's answer."""

@@ -24,6 +24,7 @@ NOT_ASSESSED = "not assessed"
 _PHASES = {
     Phase.ONE_SHOT: "One-shot start",
     Phase.TRAIN: "Adversarial rounds",
+    Phase.GATE: "Gate",
     Phase.EVALUATE: "Evaluation",
 }
 _SCORES = (
@@ -78,9 +79,11 @@ def render_report(
     `by_site` has, for each site, "site" and the ε "training", "held_out" (of this run), "account" (the
     larger account, earlier runs included) and "cap", and under secure sum "local".
     `metrics["released"]` holds "accuracy", "balanced_accuracy" and "auc" read from the noisy histogram;
-    `metrics["public"]`, only for a card that is public, the dicts "train_on_real", "train_on_synthetic",
-    "fidelity" and "memorization" as `SiteReport.to_json` names them. Figures are floats, "nan" and "inf" as
-    strings too; any may be missing.
+    `metrics["gate"]`, where there was one, all figures of its `Verdict` and "refined_accuracy", that of the
+    refined generator kept or not; `metrics["public"]`, only for a card that is public, the dicts
+    "train_on_real", "train_on_synthetic", "fidelity" and "memorization" as `SiteReport.to_json` names them,
+    and "candidates" with the scores of both generators. Figures are floats, "nan" and "inf" as strings too;
+    others may be missing.
 
     Raises:
         RefusedError: figures of real images that are not declared public.
@@ -98,6 +101,8 @@ def render_report(
         curves=b64encode(curves_png).decode(),
         assessed=bool(public),
         useful=usefulness(metrics.get("released") or {}, public),
+        gate=metrics.get("gate"),
+        candidates=candidates(public.get("candidates") or {}),
         like=likeness(public.get("fidelity") or {}),
         copies=[(name, (public.get("memorization") or {}).get(key), why) for key, name, why in _COPYING],
         spending=[spending(site) for site in by_site],
@@ -140,7 +145,7 @@ def figure(value: object, digits: int = 3) -> str:
 
 
 def score(value: object) -> str:
-    """A share in [0, 1] with three places, or "not assessed"."""
+    """A share or a difference of two with three places, or "not assessed"."""
     number = _number(value)
     return NOT_ASSESSED if isnan(number) else f"{number:.3f}".replace("-", "−")
 
@@ -171,6 +176,12 @@ def usefulness(released: Mapping[str, Any], public: Mapping[str, Any]) -> list[d
     ]
 
 
+def candidates(reached: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Rows (score, the one-shot generator's, the refined one's), none where these may not be told."""
+    one_shot, refined = reached.get("one_shot") or {}, reached.get("refined") or {}
+    return [(name, one_shot.get(key), refined.get(key)) for key, name in _SCORES if reached]
+
+
 def likeness(fidelity: Mapping[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
     """Rows (name, distance, floor, ratio) and (name, figure, meaning, value for real images)."""
     return {
@@ -199,6 +210,7 @@ def departures(study: Study, plan: PrivacyPlan, history: Sequence[Mapping[str, A
     content = {
         Phase.ONE_SHOT: "one sum of random features for each class, from which noisy class counts are read",
         Phase.TRAIN: f"weights of {networks}; {reported}",
+        Phase.GATE: "one sum: how much better the refined generator's classifier does than the one-shot's",
         Phase.EVALUATE: "one histogram of a classifier's scores for each class",
     }
     return [_departure(phase, content[phase], plan, history) for phase in Phase]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medgan_core.errors import RoundError
+from medgan_core.messages import Event
 from medgan_core.privacy.sum_keys import Words
 
 STEPS = 2**20
@@ -32,6 +33,15 @@ def sensitivity(images: int, dimension: int) -> float:
 def share_deviation(noise_multiplier: float, shares: int, images: int, dimension: int) -> float:
     """The standard deviation, in steps, of one of `shares` shares of noise of this multiplier."""
     return noise_multiplier * sensitivity(images, dimension) / math.sqrt(shares)
+
+
+def total_deviation(event: Event, sites: int) -> float:
+    """The standard deviation of the noise in the sum over so many sites, in each coordinate of sensitivity 1.
+
+    Every site adds all of the noise, or under secure sum its share.
+    """
+    own = event.share_deviation / STEPS if event.shares else event.noise_multiplier
+    return own * math.sqrt(sites)
 
 
 def room(noise_deviation: float) -> bool:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import nn, optim
 
-from medgan_core.config import Study
+from medgan_core.config import GATE_SIZE, Study
 from medgan_core.errors import ConfigError
-from medgan_core.messages import AccountName, Event, Phase
+from medgan_core.messages import AccountName, Event, Phase, phase_at
 from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites, smallest_noise
 from medgan_core.privacy.engine import Precision, PrivateOptimizer
 from medgan_core.privacy.grid import room, share_deviation
@@ -24,12 +24,13 @@ from medgan_core.privacy.noise import SecretRandom
 from medgan_core.privacy.sum_rules import SumRules
 
 Rule = Callable[..., optim.Optimizer]
+_Mechanism = Callable[[float], tuple[Event, ...]]
 
 _PHASES: dict[AccountName, tuple[Phase, ...]] = {
     "training": (Phase.ONE_SHOT, Phase.TRAIN),
-    "held_out": (Phase.EVALUATE,),
+    "held_out": (Phase.GATE, Phase.EVALUATE),
 }
-_SUMMED = (Phase.ONE_SHOT, Phase.EVALUATE)
+_SUMMED = (Phase.ONE_SHOT, Phase.GATE, Phase.EVALUATE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class PrivacyPlan:
     `sampling_rate` q: each patient joins each discriminator step with this probability. `nominal_batch`: the
     public divisor of the noisy gradient sum. `steps` are those of one round.
 
-    Under secure sum (`sum_threshold` above 0) the multipliers of the one-shot query and the evaluation are
+    With `gate` a query of held-out patients decides between the one-shot and the refined generator.
+
+    Under secure sum (`sum_threshold` above 0) the multipliers of the one-shot query, gate and evaluation are
     those of the noise that the rules `sum_…` leave in a sum; `sizes` are the numbers in it. Such a round may
     be charged `max_repeats` times more. The steps are never summed so: their noise is each site's own.
     """
@@ -65,15 +68,19 @@ class PrivacyPlan:
     max_repeats: int = 0
     one_shot_size: int = 0
     evaluation_size: int = 0
+    gate: bool = False
+    gate_noise_multiplier: float = 0.0
 
     @classmethod
     def of(cls, study: Study, unit: Literal["patient", "image"]) -> "PrivacyPlan":
         """The plan of a study, from public facts alone: noise is searched for where the study gives ε.
 
-        Raises ConfigError where no noise reaches the ε that is asked for.
+        Raises ConfigError where no noise reaches the ε that is asked for, or the strategy is undecided.
         """
         asked = study.privacy
-        one_shot, steps, evaluation = _noise(study) if study.private else (0.0, 0.0, 0.0)
+        if study.strategy == "auto":
+            raise ConfigError("strategy", "auto", "one_shot or refine: ask the planner first")
+        noise = _noise(study) if study.private else _Noise()
         return cls(
             private=study.private,
             unit=unit,
@@ -86,9 +93,11 @@ class PrivacyPlan:
             max_sites_per_patient=asked.max_sites_per_patient,
             rounds=study.rounds,
             steps=study.training.discriminator_steps,
-            noise_multiplier=steps,
-            one_shot_noise_multiplier=one_shot,
-            evaluation_noise_multiplier=evaluation,
+            noise_multiplier=noise.steps,
+            one_shot_noise_multiplier=noise.one_shot,
+            evaluation_noise_multiplier=noise.evaluation,
+            gate=study.gated,
+            gate_noise_multiplier=noise.gate,
             **_of_sums(study),
         )
 
@@ -96,12 +105,18 @@ class PrivacyPlan:
         """What one round of this phase does to its account."""
         if phase is Phase.TRAIN:
             return Event(self.noise_multiplier, self.sampling_rate, self.steps)
-        first = phase is Phase.ONE_SHOT
-        sigma = self.one_shot_noise_multiplier if first else self.evaluation_noise_multiplier
+        sigma, size = {
+            Phase.ONE_SHOT: (self.one_shot_noise_multiplier, self.one_shot_size),
+            Phase.GATE: (self.gate_noise_multiplier, GATE_SIZE),
+            Phase.EVALUATE: (self.evaluation_noise_multiplier, self.evaluation_size),
+        }[phase]
         if self.rules is None:
             return Event(sigma, 1.0, 1)
-        size = self.one_shot_size if first else self.evaluation_size
         return _sum_event(sigma, self.rules, size, self.max_images_per_patient)
+
+    def phase(self, number: int) -> Phase | None:
+        """The phase of a round; None for a number that the run does not have."""
+        return phase_at(number, self.rounds, self.gate)
 
     @property
     def rules(self) -> SumRules | None:
@@ -116,8 +131,8 @@ class PrivacyPlan:
 
     @staticmethod
     def account(phase: Phase) -> AccountName:
-        """Whose budget a phase draws on: evaluation sees held-out patients alone."""
-        return "held_out" if phase is Phase.EVALUATE else "training"
+        """Whose budget a phase draws on: gate and evaluation see held-out patients alone."""
+        return "held_out" if phase in _PHASES["held_out"] else "training"
 
     def events(self, account: AccountName) -> tuple[Event, ...]:
         """All events of the run on one account, in their order, where no round is repeated."""
@@ -128,7 +143,7 @@ class PrivacyPlan:
         return self._events(account, repeats=self.max_repeats)
 
     def _events(self, account: AccountName, repeats: int) -> tuple[Event, ...]:
-        rounds = {Phase.ONE_SHOT: 1, Phase.TRAIN: self.rounds, Phase.EVALUATE: 1}
+        rounds = {Phase.ONE_SHOT: 1, Phase.TRAIN: self.rounds, Phase.GATE: int(self.gate), Phase.EVALUATE: 1}
         times = {phase: count * (1 + repeats * self.summed(phase)) for phase, count in rounds.items()}
         return tuple(self.event(phase) for phase in _PHASES[account] for _ in range(times[phase]))
 
@@ -205,40 +220,60 @@ def _sum_event(sigma: float, rules: SumRules, size: int, images: int) -> Event:
     return Event(sigma, 1.0, 1, shares=rules.shares, dimension=size, share_deviation=deviation)
 
 
+class _Noise(NamedTuple):
+    """Noise multipliers."""
+
+    one_shot: float = 0.0
+    steps: float = 0.0
+    gate: float = 0.0
+    evaluation: float = 0.0
+
+
 @lru_cache(maxsize=64)
-def _noise(study: Study) -> tuple[float, float, float]:
-    """Noise multipliers of the one-shot query, the steps and the evaluation.
+def _noise(study: Study) -> _Noise:
+    """The noise that a study's ε asks for.
 
     The one-shot query alone is given `one_shot_share` of ε, all of it when there are no rounds; the steps get
-    what composition leaves.
+    what composition leaves. So it is with the gate, its `gate_share`, and the evaluation.
     """
-    asked, rounds, steps = study.privacy, study.rounds, study.training.discriminator_steps
-    copies = asked.max_sites_per_patient
-    share = asked.one_shot_share if rounds else 1.0
-
-    def search(name: str, events: Callable[[float], tuple[Event, ...]], target: float) -> float:
-        try:
-            return smallest_noise(events, target, asked.delta)
-        except ValueError as error:
-            raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
-
-    rules = SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
-
-    def single(size: int) -> Callable[[float], tuple[Event, ...]]:
-        def query(sigma: float) -> tuple[Event, ...]:
-            images = asked.max_images_per_patient
-            event = _sum_event(sigma, rules, size, images) if rules else Event(sigma, 1.0, 1)
-            return at_sites((event,), copies)
-
-        return query
-
-    first, last = (single(size) for size in study.sizes_of_sums)
-    evaluation = search("evaluation.epsilon", last, study.evaluation.epsilon or asked.epsilon)
-    one_shot = asked.one_shot_noise_multiplier or search("privacy.epsilon", first, share * asked.epsilon)
+    asked, steps = study.privacy, study.rounds * study.training.discriminator_steps
+    (first_size, last_size), share = study.sizes_of_sums, asked.one_shot_share if steps else 1.0
+    first, choice, last = (_query(study, size) for size in (first_size, GATE_SIZE, last_size))
+    judging = study.evaluation.epsilon or asked.epsilon
+    gate = 0.0
+    if study.gated:
+        gate = _search(study, "evaluation.epsilon", choice, study.evaluation.gate_share * judging)
+    chosen = choice(gate) if gate else ()
+    evaluation = _search(study, "evaluation.epsilon", lambda sigma: chosen + last(sigma), judging)
+    one_shot = asked.one_shot_noise_multiplier
+    if one_shot is None:
+        one_shot = _search(study, "privacy.epsilon", first, share * asked.epsilon)
+    start = first(one_shot)
 
     def training(sigma: float) -> tuple[Event, ...]:
-        return first(one_shot) + (Event(sigma, asked.sampling_rate, rounds * steps),) * copies
+        return start + (Event(sigma, asked.sampling_rate, steps),) * asked.max_sites_per_patient
 
-    if asked.noise_multiplier is not None or not rounds:
-        return one_shot, asked.noise_multiplier or 1.0, evaluation
-    return one_shot, search("privacy.epsilon", training, asked.epsilon), evaluation
+    if asked.noise_multiplier is not None or not steps:
+        return _Noise(one_shot, asked.noise_multiplier or 1.0, gate, evaluation)
+    return _Noise(one_shot, _search(study, "privacy.epsilon", training, asked.epsilon), gate, evaluation)
+
+
+def _search(study: Study, name: str, events: _Mechanism, target: float) -> float:
+    """The smallest noise multiplier that keeps ε within `target`; ConfigError if there is none."""
+    try:
+        return smallest_noise(events, target, study.privacy.delta)
+    except ValueError as error:
+        raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
+
+
+def _query(study: Study, size: int) -> _Mechanism:
+    """The events, by its noise multiplier, of one query of so many numbers at all sites of a patient."""
+    asked = study.privacy
+    rules = SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
+
+    def events(sigma: float) -> tuple[Event, ...]:
+        images = asked.max_images_per_patient
+        event = _sum_event(sigma, rules, size, images) if rules else Event(sigma, 1.0, 1)
+        return at_sites((event,), asked.max_sites_per_patient)
+
+    return events

@@ -160,7 +160,7 @@ def trust_model(plan: PrivacyPlan, private: bool) -> str:
         return TRUST_MODEL
     helpers = "one site" if rules.collude == 1 else f"{rules.collude} sites"
     return (
-        f"Secure sum: of the one-shot query and the evaluation nobody saw more than one sum over the "
+        f"Secure sum: of the {summed_queries(plan)} nobody saw more than one sum over the "
         f"{rules.sites} sites, to which each added a share of the noise. Epsilon holds if the coordinator is "
         f"helped by at most {helpers} of the {rules.sites} (collude = {rules.collude}), and at least "
         f"{rules.survivors} were in the sum (drop = {rules.drop}); {rules.threshold} sites must help to open "
@@ -169,6 +169,11 @@ def trust_model(plan: PrivacyPlan, private: bool) -> str:
         "the noise alone: the local epsilon. In the training rounds every site adds the full noise itself, "
         "and nobody is trusted."
     )
+
+
+def summed_queries(plan: PrivacyPlan) -> str:
+    """What of a run under secure sum goes through one, in words."""
+    return "one-shot query, gate and evaluation" if plan.gate else "one-shot query and evaluation"
 
 
 def plain(value: Any) -> Any:

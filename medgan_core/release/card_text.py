@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from medgan_core.release.card import ReleaseCard
+from medgan_core.release.card import ReleaseCard, summed_queries
 
 _BANNER = (
     "> **NOT PRIVATE** – this generator was trained without differential privacy. "
@@ -94,9 +94,9 @@ def _local(card: ReleaseCard) -> dict[str, str]:
 def _spent(card: ReleaseCard) -> str:
     local = card.local_epsilon is not None
     head = (
-        "| site | ε training | ε evaluation (held-out patients) | ε of this run | δ "
+        "| site | ε training | ε held-out patients | ε of this run | δ "
         "| ε of the whole training account | ε of the whole held-out account | δ of the accounts |"
-    ) + (" local ε training | local ε evaluation | local ε of this run |" if local else "")
+    ) + (" local ε training | local ε held-out patients | local ε of this run |" if local else "")
     lines = [head, "|" + " --- |" * (11 if local else 8)]
     for site in card.sites:
         figures = (site.epsilon_training, site.epsilon_held_out, site.epsilon, site.delta)
@@ -105,8 +105,9 @@ def _spent(card: ReleaseCard) -> str:
         told = [value for value in figures + account + alone if value is not None]
         cells = [_cell(site.site), *(_figure(value) for value in told)]
         lines.append("| " + " | ".join(cells) + " |")
+    judging = "Gate and evaluation" if card.plan.gate else "The evaluation"
     note = (
-        f"The evaluation looked at {card.unit}s that were held out of training; every {card.unit} is in "
+        f"{judging} looked at {card.unit}s that were held out of training; every {card.unit} is in "
         f"one of the two sets, so ε of the run is the larger. The accounts include all earlier "
         f"runs on the same {card.unit}s."
     )
@@ -123,6 +124,7 @@ def _mechanism(card: ReleaseCard) -> str:
     rows = {
         "one-shot query, noise multiplier": f"{plan.one_shot_noise_multiplier:g}",
         "training steps, noise multiplier": f"{plan.noise_multiplier:g}",
+        **({"gate, noise multiplier": f"{plan.gate_noise_multiplier:g}"} if plan.gate else {}),
         "evaluation, noise multiplier": f"{plan.evaluation_noise_multiplier:g}",
         "sampling rate": f"{plan.sampling_rate:g} (Poisson, each {card.unit} by its own coin)",
         "clip norm": f"{plan.clip_norm:g}",
@@ -132,7 +134,7 @@ def _mechanism(card: ReleaseCard) -> str:
     }
     if plan.rules is not None:
         rows["secure sum"] = (
-            f"one-shot query and evaluation, noise in {plan.rules.shares} or more shares of discrete "
+            f"{summed_queries(plan)}, noise in {plan.rules.shares} or more shares of discrete "
             "Gaussians; training steps with each site's own full noise"
         )
     return _table(rows)
@@ -142,10 +144,26 @@ def _metrics(card: ReleaseCard) -> str:
     rows = dict(_flat(card.metrics))
     if not rows:
         return "No figures left the sites."
-    note = ""
+    note = _gate(card)
     if card.private:
-        note = "\n\nWhat was measured on patients whose data are not declared public carries privacy noise."
+        note += "\n\nWhat was measured on patients whose data are not declared public carries privacy noise."
     return _table(rows) + note
+
+
+def _gate(card: ReleaseCard) -> str:
+    """What the gate chose, and how sure that is, in words."""
+    gate = card.metrics.get("gate")
+    if not card.plan.gate or not isinstance(gate, Mapping):
+        return ""
+    figures = {name: float(value) for name, value in gate.items() if name != "kept"}
+    kept = "the refined generator" if gate["kept"] == "refined" else "the generator of the one-shot start"
+    found = "" if figures["low"] > 0 or figures["high"] < 0 else ", no difference is shown"
+    return (
+        f"\n\nThe gate kept {kept}. By a query of the {card.unit}s held out, charged to them, the accuracy "
+        f"gained by the adversarial rounds is {figures['gain']:+.4f} (95 % from {figures['low']:+.4f} to "
+        f"{figures['high']:+.4f}{found}), over a nominal {figures['patients']:g} {card.unit}s; noise alone "
+        f"turns the sign of such a gain with a probability of {figures['error_rate']:.2g}."
+    )
 
 
 def _provenance(card: ReleaseCard) -> str:

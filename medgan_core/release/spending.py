@@ -46,9 +46,9 @@ class SiteSpending(BaseModel):
 def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int = 1) -> None:
     """Refuse a run that its receipts do not account for, with RefusedError.
 
-    Every round of the plan (0 the one-shot query, 1 … rounds, and the evaluation) needs sealed receipts of at
-    least `quorum` sites, one for each site, with the event and the account that the plan gives its phase. A
-    secure sum needs those of the sites that its rules require, and a site has one for each repeat.
+    Every round of the plan (0 the one-shot query, 1 … rounds, gate and evaluation) needs sealed receipts of
+    at least `quorum` sites, one for each site, with the event and the account that the plan gives its phase.
+    A secure sum needs those of the sites that its rules require, and a site has one for each repeat.
     """
     if not receipts:
         raise RefusedError("no receipts: a release that nobody accounted for cannot be built")
@@ -62,7 +62,7 @@ def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int =
             raise RefusedError(f"{_name(receipt)}: there is another receipt for it")
         seen.add(key)
         sites[receipt.round].add(receipt.site)
-    for number in range(plan.rounds + 2):
+    for number in range(plan.rounds + 2 + plan.gate):
         needed = _needed(number, plan, quorum)
         if len(sites[number]) < needed:
             raise RefusedError(
@@ -72,7 +72,7 @@ def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int =
 
 
 def _needed(number: int, plan: PrivacyPlan, quorum: int) -> int:
-    phase = _phase(number, plan)
+    phase = plan.phase(number)
     if plan.rules is not None and phase is not None and plan.summed(phase):
         return plan.rules.survivors
     return max(quorum, 1)
@@ -155,7 +155,7 @@ def _spent(receipts: Sequence[Receipt], account: AccountName) -> float:
 
 
 def _check_receipt(receipt: Receipt, plan: PrivacyPlan) -> None:
-    phase = _phase(receipt.round, plan)
+    phase = plan.phase(receipt.round)
     if phase is None or receipt.phase is not phase:
         raise RefusedError(
             f"{_name(receipt)} is for {receipt.phase}: the plan has {phase or 'no such round'}"
@@ -187,14 +187,6 @@ def _check_sum(receipt: Receipt, plan: PrivacyPlan, summed: bool) -> None:
         raise RefusedError(
             f"{_name(receipt)} says local epsilon {receipt.local_spent}: expected {receipt.spent} or more"
         )
-
-
-def _phase(number: int, plan: PrivacyPlan) -> Phase | None:
-    if number == plan.rounds + 1:
-        return Phase.EVALUATE
-    if number == 0:
-        return Phase.ONE_SHOT
-    return Phase.TRAIN if 0 < number <= plan.rounds else None
 
 
 def _name(receipt: Receipt) -> str:

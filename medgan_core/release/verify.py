@@ -46,6 +46,7 @@ def verify_release(folder: Path | str) -> Verification:
     _check_study(release)
     _check_epsilon(release)
     _check_accounts(release)
+    gate = _gate(release)
     _check_generator(release)
     lines = (
         f"manifest.json: SHA-256 of {len(FILES)} files agree",
@@ -54,6 +55,7 @@ def verify_release(folder: Path | str) -> Verification:
         f"receipts.json: {_signatures(release.receipts)}",
         f"card.json: epsilon of {sites} sites recomputed from the receipts' events",
         *_trust(release),
+        *gate,
         f"card.md: {_check_words(release, read_files(release.folder)['card.md'])}",
         "generator.safetensors: names, shapes and values fit generator.json",
     )
@@ -122,6 +124,21 @@ def _trust(release: Release) -> tuple[str, ...]:
         f"card.json: epsilon without trust in secure sums recomputed for {len(card.sites)} sites; "
         f"at most {rules.collude} of {rules.sites} sites may help the coordinator",
     )
+
+
+def _gate(release: Release) -> tuple[str, ...]:
+    """The card tells which generator the gate kept, as its rule chooses; nothing where there is no gate."""
+    card = release.card
+    if not card.plan.gate:
+        return ()
+    told = card.metrics.get("gate", {})
+    try:
+        expected = "refined" if float(told["gain"]) > 0 else "one_shot"
+    except (KeyError, TypeError, ValueError):
+        raise ReleaseError("card.json: metrics do not tell the gain that the gate saw") from None
+    if told.get("kept") != expected:
+        raise ReleaseError(f"card.json: the gate kept {told.get('kept')!r}, by its gain it is {expected!r}")
+    return (f"card.json: the gate kept the {expected} generator, by the sign of the gain",)
 
 
 def _check_accounts(release: Release) -> None:

@@ -1,7 +1,7 @@
 """`medgan-sim bench`: figures of studies, of the private step, and of utility beside published methods."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -33,6 +33,10 @@ app = typer.Typer(
 
 Data = Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MEDGAN_DATA.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.epsilon=4.")]
+Public = Annotated[bool, typer.Option("--public-data", help="You declare the real images public.")]
+Epsilons = Annotated[
+    str, typer.Option(help="Values of ε by commas, inf for no privacy, at the study's own sites.")
+]
 Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, counted from 0.")]
 
 
@@ -86,9 +90,7 @@ def memory(
 @app.command()
 def utility(
     studies: Annotated[str, typer.Option(help="Studies on public data, by commas.")] = "pneumonia",
-    epsilons: Annotated[
-        str, typer.Option(help="Values of ε by commas, inf for no privacy, at the study's own sites.")
-    ] = "",
+    epsilons: Epsilons = "",
     sites: Annotated[str, typer.Option(help="Numbers of sites by commas, at the study's own ε.")] = "",
     seeds: Seeds = 3,
     methods: Annotated[str, typer.Option(help="Methods by commas. Default: all.")] = "",
@@ -97,9 +99,7 @@ def utility(
     ] = Path("docs/utility.json"),
     data: Data = None,
     set_: Settings = None,
-    public_data: Annotated[
-        bool, typer.Option("--public-data", help="You declare the real images public.")
-    ] = False,
+    public_data: Public = False,
 ) -> None:
     """Utility of this project and of published methods, side by side.
 
@@ -123,12 +123,18 @@ def utility(
         set_ or (),
     )
     given = {"--studies": studies, "--epsilons": epsilons, "--sites": sites, "--methods": methods}
-    words = [word for name, text in given.items() if text for word in (name, text)]
-    words += ["--seeds", str(seeds), *(word for setting in set_ or () for word in ("--set", setting))]
+    command = _command(given | {"--seeds": str(seeds)}, set_ or (), public_data)
     launch = Launch(data=str(data_root(data).resolve()), public=public_data)
     measure(asked, results, launch, Terminal())
-    add_command(results, shlex.join(["medgan-sim", "bench", "utility", *words]))
+    add_command(results, command)
     typer.echo(write(results))
+
+
+def _command(given: Mapping[str, str], settings: Sequence[str], public: bool) -> str:
+    """What a person would type for the same rows, wherever data and results are."""
+    words = [word for name, text in given.items() if text for word in (name, text)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(["medgan-sim", "bench", "utility", *words, *["--public-data"] * public])
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ NOISE = {
     "privacy__one_shot_noise_multiplier": 5.0,
     "privacy__sampling_rate": 0.5,
     "training__discriminator_steps": 2,
+    "evaluation__gate": True,
 }
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 import client.round
 from client.round import RoundResult, local_round
-from medgan_core.config import Study, parse_study
+from medgan_core.config import GATE_SIZE, Study, parse_study
 from medgan_core.data.source import Card, Site, SiteData
+from medgan_core.evaluate.gate import advantage_sum
 from medgan_core.evaluate.histogram import score_histogram
 from medgan_core.evaluate.utility import class_scores, make_classifier
 from medgan_core.gan.task import GanTask
@@ -99,6 +100,8 @@ def _incoming(study: Study, phase: Phase, statistics_seed: int = 1) -> Request:
         "generator": weights_of(seeded(task.make_generator, 1)),
         "discriminator": weights_of(seeded(task.make_discriminator, 2)),
         "classifier": weights_of(seeded(lambda: make_classifier(1, len(CLASSES)), 3)),
+        "classifier_one_shot": weights_of(seeded(lambda: make_classifier(1, len(CLASSES)), 4)),
+        "classifier_refined": weights_of(seeded(lambda: make_classifier(1, len(CLASSES)), 5)),
         "statistics": {"embedding": statistics},
     }
     return Request("run", 1, phase, "plan", groups)
@@ -180,12 +183,30 @@ def test_evaluation_releases_the_histogram_of_held_out_patients_with_the_planned
     assert not result.local
 
 
-def test_evaluation_never_looks_at_training_patients_nor_training_at_held_out_ones() -> None:
+def test_the_gate_releases_the_advantage_on_held_out_patients_with_the_planned_noise() -> None:
+    study, random, site = _study(), Told(noise=1.0), _site()
+    result = _round(
+        study, random, phase=Phase.GATE, plan=_plan(gate=True, gate_noise_multiplier=4.5), site=site
+    )
+    held_out = site.held_out
+    refined, one_shot = (
+        class_scores(seeded(lambda: make_classifier(1, 2), seed).eval(), held_out.images) for seed in (5, 4)
+    )
+    clean = advantage_sum(refined, one_shot, held_out.labels, held_out.owner)
+    released = torch.from_numpy(result.groups["statistics"]["gate"])
+    assert clean[1] > 0
+    assert torch.allclose(released - clean, torch.tensor(4.5).double(), atol=1e-9)
+    assert random.gaussians == [GATE_SIZE]
+    assert {name: set(group) for name, group in result.groups.items()} == {"statistics": {"gate"}}
+    assert not result.metrics
+    assert not result.local
+
+
+def test_judging_never_looks_at_training_patients_nor_training_at_held_out_ones() -> None:
     study = _study()
-    evaluated = [
-        _round(study, Told(), phase=Phase.EVALUATE, site=_site([1] * (seed + 1), seed)) for seed in (0, 7)
-    ]
-    assert _fingerprint(evaluated[0]) == _fingerprint(evaluated[1])
+    for phase in (Phase.GATE, Phase.EVALUATE):
+        judged = [_round(study, Told(), phase=phase, site=_site([1] * (seed + 1), seed)) for seed in (0, 7)]
+        assert _fingerprint(judged[0]) == _fingerprint(judged[1])
     for phase in (Phase.ONE_SHOT, Phase.TRAIN):
         results = [_round(study, Told(), phase=phase, site=_site(held_out_seed=s)) for s in (90, 91)]
         assert _fingerprint(results[0]) == _fingerprint(results[1])

@@ -339,11 +339,13 @@ def test_a_policy_that_does_not_trust_counts_the_local_epsilon(tmp_path: Path) -
 # What is under the mask
 
 
-@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("number", [0, 3, 4])
 def test_a_site_adds_its_share_of_the_noise_to_its_sum_on_the_grid(hospitals: Hospitals, number: int) -> None:
     of, worker = hospitals.of, hospitals.workers[ONE]
-    phase = Phase.ONE_SHOT if number == 0 else Phase.EVALUATE
-    groups = {} if number == 0 else {"classifier": of_classifier(worker)}
+    phase = of.plan.phase(number)
+    assert phase is not None
+    asked = {3: ("classifier_one_shot", "classifier_refined"), 4: ("classifier",)}.get(number, ())
+    groups = {name: of_classifier(worker) for name in asked}
     request = Request("run-1", number, phase, of.plan.digest(), groups)
 
     class Asked:

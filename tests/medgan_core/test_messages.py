@@ -141,7 +141,7 @@ def test_the_digest_of_an_update_binds_all_but_the_receipt() -> None:
 
 def test_only_training_lets_metrics_leave_and_none_is_of_real_images() -> None:
     assert set(METRICS) == set(Phase)
-    assert METRICS[Phase.ONE_SHOT] == METRICS[Phase.EVALUATE] == frozenset()
+    assert METRICS[Phase.ONE_SHOT] == METRICS[Phase.GATE] == METRICS[Phase.EVALUATE] == frozenset()
     assert METRICS[Phase.TRAIN] == {
         "generator_loss",
         "discriminator_accuracy_on_fakes",

@@ -16,7 +16,7 @@ from tests.simulations.making import call, command, entries, environment, study_
 
 pytestmark = pytest.mark.scenario
 ROUNDS = 5
-CHARGES = ROUNDS + 2
+CHARGES = ROUNDS + 3
 Ready = Callable[[Path], bool]
 
 
@@ -104,12 +104,13 @@ def check_same_end(run: Path, whole: Path) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    [opened, approved, finished(2), finished(3), finished(CHARGES)],
+    [opened, approved, finished(2), finished(3), finished(ROUNDS + 1), finished(CHARGES)],
     ids=[
         "while asking",
         "in the one-shot round",
         "in the second round",
         "in the third round",
+        "at the gate",
         "at the release",
     ],
 )

@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
         "discriminator_steps": 1,
         "batch": 4,
     },
-    "evaluation": {"synthetic_images": 16},
+    "evaluation": {"synthetic_images": 16, "gate": False},
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import client.round
 import client.site
+from medgan_core.config import GATE_SIZE
 from medgan_core.errors import QuorumError, RoundError
 from medgan_core.messages import PROPORTIONS, Phase, Stage, StageReply, Update
 from medgan_core.privacy.grid import STEPS
@@ -59,6 +60,26 @@ def test_without_noise_a_secure_run_ends_in_the_plain_sums_up_to_the_grid(tmp_pa
     assert ends[True]["histogram"].sum() == pytest.approx(images / 2, abs=1e-3)
 
 
+def test_without_noise_the_gate_sees_the_same_securely_and_plainly(tmp_path: Path) -> None:
+    seen: dict[bool, Any] = {}
+    for secure in (True, False):
+        (tmp_path / str(secure)).mkdir()
+        of = coordinator(**OFF, privacy__secure_sum=secure, rounds=1)
+        with Hospitals(tmp_path / str(secure), of, LedgerPolicy(math.inf)) as hospitals:
+            state = of.after(2)  # the networks of made-up answers, the same for both
+            request = of.request(state)
+            assert request.phase is Phase.GATE
+            if secure:
+                seen[secure] = hospitals.sum(state).run(np.zeros(GATE_SIZE))
+                continue
+            answers = [worker.answer(request) for worker in hospitals.workers.values()]
+            seen[secure] = np.sum([a.groups["statistics"]["gate"] for a in answers], axis=0)
+    images = 2 * sum(2 + number for number in range(1, 5))
+    assert np.abs(seen[True] - seen[False]).max() <= images / 2 / STEPS
+    assert seen[False][1] > 0
+    assert not seen[True][2:].any()
+
+
 def test_the_sum_is_that_of_the_vectors_under_the_masks(
     hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +119,7 @@ def test_labels_are_drawn_by_the_counts_of_the_sum_for_all_sites(hospitals: Hosp
 
 def test_a_whole_run_has_a_receipt_of_every_site_for_every_round(hospitals: Hospitals) -> None:
     end = run(hospitals)
-    rounds = hospitals.of.plan.rounds + 2
+    rounds = hospitals.of.plan.rounds + 3
     assert [(r.round, r.site) for r in end.receipts] == [(n, s) for n in range(rounds) for s in SITES]
     assert [entry["sites"] for entry in end.history] == [list(SITES)] * rounds
     summed = [r for r in end.receipts if r.phase is not Phase.TRAIN]

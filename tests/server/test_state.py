@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from medgan_core.config import GATE_SIZE
 from medgan_core.gan.ema import ema
 from medgan_core.messages import PROPORTIONS, Groups, Phase
 from medgan_core.record import load_groups, save_groups
@@ -23,7 +24,7 @@ from server.state import (
     released_generator,
     server_step,
 )
-from tests.server.making import SITES, Federation, federation
+from tests.server.making import SITES, Federation, federation, sealed
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,11 @@ def equal(one: Groups, other: Groups) -> bool:
     [
         (0, [Phase.ONE_SHOT, Phase.EVALUATE, None]),
         (2, [Phase.ONE_SHOT, Phase.TRAIN, Phase.TRAIN, Phase.EVALUATE, None]),
+        (1, [Phase.ONE_SHOT, Phase.TRAIN, Phase.GATE, Phase.EVALUATE, None]),
     ],
 )
 def test_the_phases_of_a_run(rounds: int, phases: list[Phase | None]) -> None:
-    made = federation(rounds=rounds)
+    made = federation(rounds=rounds, evaluation__gate=Phase.GATE in phases)
     assert [phase_of(made.study, number) for number in range(len(phases))] == phases
     state, seen = made.state, []
     while (request := next_request(made.study, made.plan, state)) is not None:
@@ -227,6 +229,82 @@ def test_proportions_are_those_of_the_noisy_counts_and_never_negative(of: Federa
     shares = noisy_proportions(of.study, noisy)
     assert min(shares) > 0
     assert sum(shares) == pytest.approx(1)
+
+
+# The gate
+
+
+@pytest.fixture(scope="module")
+def gated() -> Federation:
+    return federation(evaluation__gate=True)
+
+
+@pytest.fixture(scope="module")
+def asking(gated: Federation) -> FederationState:
+    """Before the gate."""
+    return gated.after(3)
+
+
+def told(gated: Federation, asking: FederationState, advantage: float) -> FederationState:
+    """After sites that each sent this advantage."""
+    update = gated.answers(asking)[0]
+    gate = np.zeros(GATE_SIZE)
+    gate[0] = advantage
+    answers = [sealed(replace(update, site=site, groups={"statistics": {"gate": gate}})) for site in SITES]
+    return server_step(gated.study, gated.task, asking, answers)
+
+
+def test_the_gate_asks_about_both_generators_classifiers_and_nothing_else(
+    gated: Federation, asking: FederationState
+) -> None:
+    request = gated.request(asking)
+    assert request.phase is Phase.GATE
+    assert request.groups.keys() == {"classifier_one_shot", "classifier_refined"}
+    [(name, like)] = expected_groups(gated.study, gated.task, asking)["statistics"].items()
+    assert (name, like.shape, like.dtype.name) == ("gate", (GATE_SIZE,), "float64")
+    assert "release" not in asking.groups
+
+
+def test_the_candidates_are_the_one_shots_generator_and_the_refined_average(
+    gated: Federation, asking: FederationState
+) -> None:
+    started = gated.after(1)
+    for group, like in (("release_one_shot", started.groups["generator"]), ("release_refined", None)):
+        expected = asking.groups["average"] if like is None else like
+        assert all(np.array_equal(array, asking.groups[group][name]) for name, array in expected.items())
+    alone = federation(rounds=0).after(1)
+    assert equal({"g": alone.groups["release"]}, {"g": asking.groups["release_one_shot"]})
+    assert equal({"c": alone.groups["classifier"]}, {"c": asking.groups["classifier_one_shot"]})
+
+
+@pytest.mark.parametrize(("advantage", "kept"), [(0.5, "refined"), (0.0, "one_shot"), (-0.5, "one_shot")])
+def test_the_gate_keeps_the_better_generator_with_its_classifier(
+    gated: Federation, asking: FederationState, advantage: float, kept: str
+) -> None:
+    after = told(gated, asking, advantage)
+    for name in ("release", "classifier"):
+        assert equal({"x": after.groups[name]}, {"x": asking.groups[f"{name}_{kept}"]})
+    assert not equal({"x": asking.groups["release_refined"]}, {"x": asking.groups["release_one_shot"]})
+    assert {"release_one_shot", "release_refined"} <= after.groups.keys()
+    assert not {"classifier_one_shot", "classifier_refined"} & after.groups.keys()
+    assert after.history[-1]["kept"] == kept
+    assert gated.request(after).groups.keys() == {"classifier"}
+
+
+def test_the_verdict_counts_the_public_nominal_patients_and_the_noise_of_all_sites() -> None:
+    made = federation(
+        privacy__mode="dp",
+        privacy__noise_multiplier=5.0,
+        privacy__one_shot_noise_multiplier=5.0,
+        evaluation__gate=True,
+        sites__nominal_patients=400,
+    )
+    entry = told(made, made.after(3), 2.0).history[-1]
+    sigma = made.plan.gate_noise_multiplier
+    assert entry["patients"] == 3 * 60
+    assert entry["gain"] == pytest.approx(3 * 2.0 * math.sqrt(1.25) / 180)
+    assert entry["noise"] == pytest.approx(sigma * math.sqrt(3) * math.sqrt(1.25) / 180)
+    assert entry["sites"] == list(SITES)
 
 
 # Keeping it

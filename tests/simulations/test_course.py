@@ -62,7 +62,7 @@ def interrupted(study: Any, out: Path, launch: Launch, after: int = 0) -> Path:
 def test_a_run_leaves_all_that_the_readme_lists_and_a_release_that_verifies(finished: RunFolder) -> None:
     assert [name for name in FILES.split() if not (finished.path / name).is_file()] == []
     assert verify_release(finished.release).epsilon == pytest.approx(metrics(finished)["epsilon"])
-    assert len((finished.path / "rounds.jsonl").read_text().splitlines()) == 3
+    assert len((finished.path / "rounds.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_finished_run_holds_nothing_more_at_its_sites(finished: RunFolder) -> None:
@@ -102,19 +102,24 @@ def test_an_interrupted_run_notes_how_to_go_on_and_goes_on(tmp_path: Path, data:
     assert entries(path) == ["genesis", "enrol", "enrol", "hold", "charge", "seal"]
     (path / "rounds.jsonl").unlink()  # as if it had died between state and history
     run = resume_run(path)
-    assert entries(path).count("charge") == 3
+    assert entries(path).count("charge") == 4
     lines = (path / "rounds.jsonl").read_text().splitlines()
-    assert [json.loads(line)["round"] for line in lines] == [0, 1, 2]
+    assert [json.loads(line)["round"] for line in lines] == [0, 1, 2, 3]
     assert metrics(run)["epsilon"] == verify_release(run.release).epsilon
 
 
-def test_a_damaged_newest_state_means_a_replay_and_no_second_charge(tmp_path: Path, data: Path) -> None:
-    path = interrupted(tiny_study(), tmp_path, Launch(data=str(data)), after=1)
+@pytest.mark.parametrize("after", [1, 2], ids=["training", "gate"])
+def test_a_damaged_newest_state_means_a_replay_and_no_second_charge(
+    tmp_path: Path, data: Path, after: int
+) -> None:
+    path = interrupted(tiny_study(), tmp_path, Launch(data=str(data)), after)
+    told = (path / "rounds.jsonl").read_text().splitlines()
     newest = max((path / "state").iterdir())
     newest.write_bytes(newest.read_bytes()[:100])
     resume_run(path)
-    assert entries(path).count("charge") == 3
+    assert entries(path).count("charge") == 4
     assert entries(path).count("reopened") == 0
+    assert (path / "rounds.jsonl").read_text().splitlines()[: after + 1] == told
 
 
 def test_a_run_interrupted_while_it_writes_its_release_writes_it_on_resume(

@@ -178,6 +178,47 @@ def test_what_left_is_what_was_done() -> None:
     assert "embedding mismatch" in page(study(rounds=0))
 
 
+GATE = {
+    "kept": "refined",
+    "gain": 0.031,
+    "low": 0.004,
+    "high": 0.058,
+    "noise": 0.011,
+    "error_rate": 0.0024,
+    "resolved": 0.018,
+    "patients": 405.0,
+    "refined_accuracy": 0.874,
+}
+
+
+def test_the_gate_tells_what_it_kept_and_how_sure_that_is() -> None:
+    text = Page(page(metrics={"gate": GATE})).text
+    assert "The refined generator was kept : the gate found that the rounds gained accuracy" in text
+    assert "0.031, 95 % from 0.004 to 0.058" in text
+    assert "over a nominal 405 patients" in text
+    assert "with a probability of 0.0024, and of one of 0.018 or more" in text
+    assert "holds 0" not in text
+    assert "Whatever the gate says, the refined generator's accuracy is 0.874, by the noisy figures" in text
+    assert "One-shot start Refined" not in text
+    null = {"kept": "one_shot", "gain": -0.01, "low": -0.04, "high": 0.02}
+    text = Page(page(metrics={"gate": GATE | null})).text
+    assert "The generator of the one-shot start was kept" in text
+    assert "The interval holds 0, so no difference between the two is shown." in text
+    assert "Did the adversarial rounds help?" not in Page(page()).text
+
+
+def test_of_public_sets_the_gate_tells_both_generators_figures() -> None:
+    candidates = {"one_shot": {"accuracy": 0.852}, "refined": {"accuracy": 0.883}}
+    metrics = {"gate": GATE, "public": PUBLIC | {"candidates": candidates}}
+    text = Page(page(metrics=metrics)).text
+    assert "Accuracy 0.852 0.883" in text
+    assert "refined generator's accuracy is" not in text
+    off = Page(page(study(mode="off"), metrics=metrics)).text
+    assert "probability" not in off
+    with pytest.raises(RefusedError, match="may not leave"):
+        page(card=replace(CARD, public=False), metrics=metrics)
+
+
 def test_sets_without_patients_say_that_the_unit_is_the_image() -> None:
     text = Page(page(card=replace(CARD, unit="image"))).text
     assert "no patient keys: a person with several images is protected less" in text

@@ -86,12 +86,17 @@ def test_no_part_of_a_site_is_in_what_the_coordinator_keeps(run: RunFolder) -> N
     kept = run.latest_state()
     assert kept is not None
     statistics = kept[0]["statistics"]
-    assert set(statistics) == {"embedding", "histogram", *(f"proportions.site-{n}" for n in range(1, 5))}
+    assert set(statistics) == {
+        "embedding",
+        "gate",
+        "histogram",
+        *(f"proportions.site-{n}" for n in range(1, 5)),
+    }
     assert len({array.tobytes() for name, array in statistics.items() if name.startswith("prop")}) == 1
 
 
 def test_steps_are_charged_once_and_nothing_is_left_held(run: RunFolder) -> None:
-    assert entries(run.path).count("charge") == 3
+    assert entries(run.path).count("charge") == 4
     assert entries(run.path)[-1] == "close"
 
 
@@ -106,13 +111,13 @@ def test_a_round_that_failed_is_kept_and_resumed_at_the_cost_of_another(
     fail(Stage.REVEAL, set())
     resumed = resume_run(path, random_for=Seeded(4))
     told = verify_release(resumed.release)
-    assert entries(path).count("charge") == 4
+    assert entries(path).count("charge") == 5
     receipts = read_json(resumed.release / "receipts.json")
     assert sorted(r["repeat"] for r in receipts if r["round"] == 0) == [0] * 4 + [1] * 4
     assert told.epsilon > verify_release(run.release).epsilon
     assert read_json(path / "metrics.json")["epsilon"] == told.epsilon
     rounds = [json.loads(line)["round"] for line in (path / "rounds.jsonl").read_text().splitlines()]
-    assert rounds == [0, 1, 2]
+    assert rounds == [0, 1, 2, 3]
 
 
 def test_an_evaluation_that_failed_too_often_ends_with_a_clear_word(

@@ -27,6 +27,7 @@ from simulations.benchmarks.baselines.method import Method, Sampler, changed
 
 BATCH, STEPS = 256, 400
 FROM_SCRATCH: dict[str, Any] = {
+    "strategy": "refine",
     "share": "both",
     # The query before the first round asks for class counts alone: features weigh nothing beside this.
     "one_shot.count_weight": 1e3,
@@ -49,6 +50,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "training.batch": 128,
     "training.anchor_weight": 0.0,
     "training.ema_decay": 0.0,
+    "evaluation.gate": False,  # there is no one-shot generator to fall back on
 }
 SETUP = FROM_SCRATCH | {"rounds": 1, "training.discriminator_steps": STEPS}
 

@@ -91,7 +91,7 @@ def dp_merf(
 ) -> Sampler:
     """One query with the whole ε at each site, summed without a mask; the rest is post-processing."""
     asked = {
-        "rounds": 0,
+        "strategy": "one_shot",
         "one_shot.frequencies": setup.frequencies,
         "one_shot.bandwidths": [setup.bandwidth],
         "one_shot.gabor_bandwidths": [],

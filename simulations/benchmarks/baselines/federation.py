@@ -24,9 +24,10 @@ from server.state import FederationState, draw, initial_state
 from simulations.benchmarks.baselines.method import Sampler, changed
 from simulations.hospitals import Launch, make_worker, open_ledger, pin, pinned, pooled
 from simulations.loop import loop_engine
+from simulations.planning import decided
 
 # The federation judges its generator too, at a charge to held-out patients alone. The benchmark judges all
-# methods by itself, so few images are enough there: they change nothing but the time it takes.
+# methods by itself, so without a gate, which chooses by them, few images are enough there.
 _OWN_JUDGEMENT = {"evaluation.synthetic_images": 16}
 
 
@@ -46,8 +47,12 @@ class Federation:
 
 
 def federation(study: Study, sites: Sequence[Site], random: RandomFor) -> Federation:
-    """Run all rounds of the study. Raises BudgetError above the sites' cap, before anything is trained."""
-    study = changed(study, _OWN_JUDGEMENT)
+    """Run all rounds of the study, by the planner where its strategy is "auto".
+
+    Raises BudgetError above the sites' cap, before anything is trained.
+    """
+    study = decided(study)
+    study = study if study.gated else changed(study, _OWN_JUDGEMENT)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         run, launch = RunFolder.create(Path(folder), study), Launch()
         pin(study, run, sites)

@@ -1,4 +1,4 @@
-"""This project's own pipeline, as the study has it: its rounds or the one-shot start alone, summed or not."""
+"""This project's own pipeline, as the study has it: with rounds and gate or without them, summed or not."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from medgan_core.seeds import Seeds
 from simulations.benchmarks.baselines.federation import federation
 from simulations.benchmarks.baselines.method import Method, Sampler, changed
 
-ONE_SHOT = {"rounds": 0}
+ONE_SHOT = {"strategy": "one_shot"}
 SUMMED = {"privacy.secure_sum": True}
 
 
 def medgan(study: Study, sites: Sequence[Site], seeds: Seeds, random: RandomFor) -> Sampler:
-    """One-shot start and rounds; every site adds the full noise."""
+    """One-shot start, and rounds where the gate finds them better; every site adds the full noise."""
     return federation(study, sites, random).sampler()
 
 
@@ -24,7 +24,7 @@ def one_shot(study: Study, sites: Sequence[Site], seeds: Seeds, random: RandomFo
 
 
 def summed(study: Study, sites: Sequence[Site], seeds: Seeds, random: RandomFor) -> Sampler:
-    """Start by a secure sum, then rounds: ε holds where no more than `privacy.collude` sites collude."""
+    """As `medgan`, by secure sums: ε holds if no more than `privacy.collude` sites help the coordinator."""
     return medgan(changed(study, SUMMED), sites, seeds, random)
 
 

@@ -9,6 +9,7 @@ from math import inf, isinf
 
 from medgan_core.config import Study, load_study
 from medgan_core.errors import InputError
+from medgan_core.privacy.sum_rules import FEWEST_SITES
 from simulations.benchmarks.baselines import METHODS
 from simulations.benchmarks.baselines.method import Method
 from simulations.benchmarks.utility.rows import Key
@@ -16,7 +17,6 @@ from simulations.shipped import study_path
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 10.0, inf)
 SITES = (1, 3, 10, 30)
-_FEWEST_IN_A_SUM = 3
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _point(method: Method, epsilon: float | None, sites: int | None) -> tuple[fl
 
 
 def _sensible(cell: Cell) -> bool:
-    return not cell.method.summed or (cell.study.private and cell.study.sites.count >= _FEWEST_IN_A_SUM)
+    return not cell.method.summed or (cell.study.private and cell.study.sites.count >= FEWEST_SITES)
 
 
 def resolved(
@@ -118,7 +118,7 @@ def resolved(
     """The study of a cell, None for what it has by itself; ∞ for ε is no privacy.
 
     All nominal patients are divided anew where the number of sites changes. The sites' ledgers refuse any
-    charge above the ε that is asked for.
+    charge above the ε that is asked for. Secure sums are for the methods to ask for.
     """
     asked = load_study(study_path(name), settings)
     count, own = sites or asked.sites.count, asked.privacy.epsilon if asked.private else inf
@@ -130,6 +130,7 @@ def resolved(
         f"sites.count={count}",
         f"sites.nominal_patients={nominal}",
         f"sites.epsilon_cap={float(epsilon)}",
+        "privacy.secure_sum=false",
         "sites.trust_secure_sum=true",
         "sites.local_epsilon=inf",
         "privacy.max_repeats=0",

@@ -63,8 +63,8 @@ class Summary:
 
     @property
     def published(self) -> float:
-        """The published accuracy, where there is one and ours is not within two points of it; else nan."""
-        known = PUBLISHED.get((self.method, self.study, self.epsilon), nan)
+        """The published accuracy, of one site, unless ours is within two points of it; nan for none."""
+        known = PUBLISHED.get((self.method, self.study, self.epsilon), nan) if self.sites == 1 else nan
         return nan if abs(self.accuracy.mean - known) <= CLOSE else known
 
 

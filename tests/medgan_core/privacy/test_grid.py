@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 
 from medgan_core.errors import RoundError
 from medgan_core.evaluate.histogram import BINS, score_grid_histogram, score_histogram
+from medgan_core.messages import Event
 from medgan_core.privacy.embedding import patient_grid_sum, patient_sum
-from medgan_core.privacy.grid import STEPS, read, room, sensitivity, share_deviation, to_grid, to_words
+from medgan_core.privacy.grid import (
+    STEPS,
+    read,
+    room,
+    sensitivity,
+    share_deviation,
+    to_grid,
+    to_words,
+    total_deviation,
+)
 
 CLASSES, WEIGHT = 3, 0.2
 
@@ -114,3 +124,11 @@ def test_shares_add_up_to_the_multiplier_of_the_inflated_sensitivity(
     one = share_deviation(sigma, shares, most, dimension)
     assert one * math.sqrt(shares) / sensitivity(most, dimension) == pytest.approx(sigma)
     assert one > 0.5
+
+
+@pytest.mark.parametrize("sites", [1, 3, 7])
+def test_the_noise_in_a_total_is_that_of_all_who_are_in_it(sites: int) -> None:
+    assert total_deviation(Event(2.0, 1.0, 1), sites) == pytest.approx(2.0 * math.sqrt(sites))
+    share = share_deviation(2.0, 2, 4, 64)
+    summed = Event(2.0, 1.0, 1, shares=2, dimension=64, share_deviation=share)
+    assert total_deviation(summed, sites) == pytest.approx(2.0 * math.sqrt(sites / 2), rel=1e-4)

@@ -82,11 +82,40 @@ def test_the_one_shot_query_alone_gets_its_share(plan: PrivacyPlan) -> None:
 def test_the_events_of_a_run_are_its_one_shot_query_and_every_round(plan: PrivacyPlan) -> None:
     step = Event(plan.noise_multiplier, 0.1, 10)
     assert plan.events("training") == (Event(plan.one_shot_noise_multiplier, 1.0, 1), step, step)
-    assert plan.events("held_out") == (Event(plan.evaluation_noise_multiplier, 1.0, 1),)
+    judging = (plan.gate_noise_multiplier, plan.evaluation_noise_multiplier)
+    assert plan.events("held_out") == tuple(Event(sigma, 1.0, 1) for sigma in judging)
 
 
 def test_held_out_patients_have_their_own_account(plan: PrivacyPlan) -> None:
-    assert [plan.account(p) for p in Phase] == ["training", "training", "held_out"]
+    assert [plan.account(p) for p in Phase] == ["training", "training", "held_out", "held_out"]
+
+
+def test_gate_and_evaluation_share_the_epsilon_of_the_held_out_patients(plan: PrivacyPlan) -> None:
+    alone = epsilon([plan.event(Phase.GATE)], 1e-5)
+    assert 0.4 * 8.0 * 0.99 <= alone <= 0.4 * 8.0
+    without = PrivacyPlan.of(_study(evaluation={"gate": False}), "patient")
+    assert without.evaluation_noise_multiplier < plan.evaluation_noise_multiplier
+    assert plan.evaluation_noise_multiplier < 1.15 * without.evaluation_noise_multiplier
+    asked = _study({"noise_multiplier": 2.0}, evaluation={"epsilon": 2.0, "gate_share": 0.7})
+    other = PrivacyPlan.of(asked, "patient")
+    assert 0.7 * 2.0 * 0.99 <= epsilon([other.event(Phase.GATE)], 1e-5) <= 0.7 * 2.0
+    assert 2.0 * 0.99 <= epsilon(other.events("held_out"), 1e-5) <= 2.0
+
+
+@pytest.mark.parametrize(("rounds", "gate"), [(0, True), (2, False)])
+def test_without_rounds_or_where_a_study_wants_none_there_is_no_gate(rounds: int, gate: bool) -> None:
+    plan = PrivacyPlan.of(_study(rounds=rounds, evaluation={"gate": gate}), "patient")
+    assert (plan.gate, plan.gate_noise_multiplier) == (False, 0.0)
+    assert plan.events("held_out") == (plan.event(Phase.EVALUATE),)
+    assert [plan.phase(number) for number in range(rounds + 1, rounds + 3)] == [Phase.EVALUATE, None]
+
+
+def test_the_phases_of_a_gated_run_and_what_each_is_charged(plan: PrivacyPlan) -> None:
+    phases = [Phase.ONE_SHOT, Phase.TRAIN, Phase.TRAIN, Phase.GATE, Phase.EVALUATE, None]
+    assert [plan.phase(number) for number in range(6)] == phases
+    assert plan.phase(-1) is None
+    told = plan.events("training") + plan.events("held_out")
+    assert told == tuple(plan.event(phase) for phase in phases if phase is not None)
 
 
 def test_the_epsilon_of_a_run_is_the_larger_of_its_accounts() -> None:

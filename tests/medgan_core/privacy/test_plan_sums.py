@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medgan_core.config import Study, parse_study
+from medgan_core.config import GATE_SIZE, Study, parse_study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import Phase
 from medgan_core.privacy.accounting import epsilon
@@ -50,10 +50,11 @@ def test_without_secure_sum_a_plan_has_no_rules_and_the_digest_it_always_had(pla
     assert off.digest() != plan.digest()
 
 
-def test_the_one_shot_query_and_the_evaluation_are_summed_and_the_steps_are_not(plan: PrivacyPlan) -> None:
-    assert [plan.summed(phase) for phase in Phase] == [True, False, True]
+def test_the_queries_are_summed_and_the_steps_are_not(plan: PrivacyPlan) -> None:
+    assert [plan.summed(phase) for phase in Phase] == [True, False, True, True]
     assert plan.event(Phase.TRAIN).shares == 0
-    for phase, size in ((Phase.ONE_SHOT, 2 * (2 * 50 * 2 + 1)), (Phase.EVALUATE, 2 * 2 * 10)):
+    sizes = {Phase.ONE_SHOT: 2 * (2 * 50 * 2 + 1), Phase.GATE: GATE_SIZE, Phase.EVALUATE: 2 * 2 * 10}
+    for phase, size in sizes.items():
         event = plan.event(phase)
         assert (event.shares, event.dimension, event.sampling_rate, event.steps) == (2, size, 1.0, 1)
 
@@ -88,10 +89,10 @@ def test_a_patient_at_two_sites_moves_the_sum_twice() -> None:
 @pytest.mark.parametrize("repeats", [0, 1, 3])
 def test_a_hold_reserves_the_repeats_of_sums_alone(plan: PrivacyPlan, repeats: int) -> None:
     told = replace(plan, max_repeats=repeats)
-    first, step, last = (told.event(phase) for phase in Phase)
+    first, step, gate, last = (told.event(phase) for phase in Phase)
     assert told.events("training") == (first, step, step)
     assert told.holds("training") == (first,) * (1 + repeats) + (step, step)
-    assert told.holds("held_out") == (last,) * (1 + repeats)
+    assert told.holds("held_out") == (gate,) * (1 + repeats) + (last,) * (1 + repeats)
 
 
 def test_without_privacy_the_sums_are_exact_and_infinite() -> None:

@@ -77,12 +77,13 @@ def _first(**changes: object) -> object:
         (_without(0), "round 0 has receipts of 0 sites"),
         (_without(1), "round 1 has receipts of 0 sites"),
         (_without(2), "round 2 has receipts of 0 sites"),
-        (lambda receipts: receipts[:-1], "round 2 has receipts of 1 sites, needed are 2"),
+        (_without(3), "round 3 has receipts of 0 sites"),
+        (lambda receipts: receipts[:-1], "round 3 has receipts of 1 sites, needed are 2"),
         (lambda receipts: [*receipts, receipts[-1]], "another receipt"),
         (_first(event=Event(2.0, 1.0, 2)), "north for round 0 charged"),
         (_first(event=Event(0.0, 1.0, 1)), "the plan has"),
         (_first(phase=Phase.TRAIN), "is for train"),
-        (_first(round=3), "no such round"),
+        (_first(round=4), "no such round"),
         (_first(round=-1), "no such round"),
         (_first(account="held_out"), "charged account held_out"),
         (_first(run="other"), "several runs"),
@@ -260,5 +261,5 @@ def test_what_is_no_release_is_bad_input(tmp_path: Path, folder: Path) -> None:
 
 def test_receipts_that_do_not_cover_the_plan_fail_on_opening(folder: Path) -> None:
     rewrite(folder, "receipts.json", lambda receipts: receipts[:-2])
-    with pytest.raises(ReleaseError, match=r"^receipts.json: round 2"):
+    with pytest.raises(ReleaseError, match=r"^receipts.json: round 3"):
         Release.open(folder)

@@ -12,7 +12,7 @@ from medgan_core.privacy.accounting import epsilon
 from medgan_core.release.bundle import Release
 from medgan_core.release.card import ReleaseCard, plain
 from medgan_core.release.card_text import markdown
-from tests.medgan_core.release.making import CARD, build
+from tests.medgan_core.release.making import CARD, GATE, build
 
 
 def test_the_card_survives_json(release: Release) -> None:
@@ -30,7 +30,8 @@ def test_what_the_card_says(release: Release) -> None:
         assert site.epsilon == max(site.epsilon_training, site.epsilon_held_out)
         assert site.training_rounds == 1
     assert card.epsilon == max(site.epsilon for site in card.sites)
-    assert card.metrics == {"accuracy": 0.81, "auc": "nan", "public": {"frechet": 1.5}}
+    told = {"gate": GATE, "accuracy": 0.81, "auc": "nan", "public": {"frechet": 1.5}}
+    assert card.metrics == told
     assert card.created.endswith("+00:00")
     assert card.environment["packages"]["torch"]
     assert "no secure sum" in card.trust_model
@@ -69,6 +70,29 @@ def test_the_markdown_is_for_people(release: Release) -> None:
     ):
         assert part in text
     assert "NOT PRIVATE" not in text
+
+
+def test_the_card_says_what_the_gate_chose_and_how_sure_that_is(release: Release) -> None:
+    text = markdown(release.card)
+    for part in (
+        "The gate kept the refined generator",
+        "+0.0120 (95 % from -0.0200 to +0.0440, no difference is shown)",
+        "a nominal 270 patients",
+        "with a probability of 0.14",
+        "| gate, noise multiplier |",
+        "Gate and evaluation looked at patients that were held out",
+    ):
+        assert part in text
+    told = release.card.metrics | {"gate": GATE | {"kept": "one_shot", "gain": -0.1, "high": -0.01}}
+    other = markdown(release.card.model_copy(update={"metrics": told}))
+    assert "The gate kept the generator of the one-shot start" in other
+    assert "no difference is shown" not in other
+
+
+def test_without_a_gate_the_card_does_not_speak_of_one(tmp_path: Path) -> None:
+    text = markdown(build(tmp_path / "r", {"evaluation.gate": False}).card).lower()
+    assert "the gate kept" not in text
+    assert "gate, noise" not in text
 
 
 def test_not_private_is_the_first_thing(public_folder: Path) -> None:

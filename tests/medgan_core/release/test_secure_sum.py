@@ -87,7 +87,7 @@ def test_the_card_names_who_must_not_work_together(folder: Path) -> None:
     words = (folder / "card.md").read_text()
     for text in (body["trust_model"], words):
         for part in (
-            "Secure sum",
+            "Secure sum: of the one-shot query, gate and evaluation",
             "at most one site of the 4",
             "collude = 1",
             "drop = 1",
@@ -106,7 +106,9 @@ def test_the_card_names_who_must_not_work_together(folder: Path) -> None:
 def test_without_secure_sum_a_card_says_nothing_of_trust(tmp_path: Path) -> None:
     study = study_with()
     plain = PrivacyPlan.of(study, CARD.unit)
-    release = build_release(tmp_path / "r", study, CARD, plain, weights(study), receipts_of(plain), (), {})
+    release = build_release(
+        tmp_path / "r", study, CARD, plain, weights(study), receipts_of(plain), (), METRICS
+    )
     assert release.card.local_epsilon is None
     assert verify_release(release.folder).local_epsilon is None
     words = markdown(release.card)
@@ -117,7 +119,7 @@ def test_without_secure_sum_a_card_says_nothing_of_trust(tmp_path: Path) -> None
 def test_a_release_without_privacy_says_so_under_secure_sum_too(tmp_path: Path) -> None:
     study = study_with(SECURE | {"privacy.mode": "off"})
     off = PrivacyPlan.of(study, CARD.unit)
-    folder = build_release(tmp_path / "r", study, CARD, off, weights(study), of_sums(off), (), {}).folder
+    folder = build_release(tmp_path / "r", study, CARD, off, weights(study), of_sums(off), (), METRICS).folder
     assert verify_release(folder).privacy == "NOT PRIVATE"
     assert "NOT PRIVATE" in (folder / "card.md").read_text().splitlines()[0]
 

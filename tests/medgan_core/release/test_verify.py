@@ -25,8 +25,9 @@ def test_an_untouched_release_passes(folder: Path) -> None:
     text = "\n".join(verification.lines)
     for name in (MANIFEST, *FILES):
         assert name in text
-    assert "6 receipts of 2 sites" in text
+    assert "8 receipts of 2 sites" in text
     assert "no signatures: integrity only" in text
+    assert "the gate kept the refined generator" in text
 
 
 def test_a_release_without_privacy_passes_as_what_it_is(public_folder: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_release_without_privacy_passes_as_what_it_is(public_folder: Path) -> 
 
 def test_signatures_are_counted_but_not_believed(folder: Path) -> None:
     rewrite(folder, "receipts.json", lambda body: [body[0] | {"signature": "s"}, *body[1:]])
-    assert any("1 of 6 receipts carry a signature" in line for line in verify_release(folder).lines)
+    assert any("1 of 8 receipts carry a signature" in line for line in verify_release(folder).lines)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *FILES])
@@ -95,6 +96,10 @@ def _site(**changes: object) -> Edit:
     return lambda body: body | {"sites": [body["sites"][0] | changes, *body["sites"][1:]]}
 
 
+def _gate(**changes: object) -> Edit:
+    return lambda body: body | {"metrics": body["metrics"] | {"gate": body["metrics"]["gate"] | changes}}
+
+
 def _each(**changes: object) -> Edit:
     return lambda body: [receipt | changes for receipt in body]
 
@@ -112,6 +117,15 @@ def _each(**changes: object) -> Edit:
         ("card.json", _set("unit", "image"), "card.json: unit of the plan"),
         ("card.json", _plan(clip_norm=2.0), "card.json: clip_norm of the plan is 2.0"),
         ("card.json", _plan(noise_multiplier=20.0), "receipts.json: the receipt of site north for round 1"),
+        ("card.json", _plan(gate=False), "receipts.json: the receipt of site north for round 2 is for gate"),
+        (
+            "card.json",
+            _plan(gate_noise_multiplier=9.0),
+            "receipts.json: the receipt of site north for round 2",
+        ),
+        ("card.json", _gate(kept="one_shot"), "card.json: the gate kept 'one_shot', by its gain it is 'ref"),
+        ("card.json", _gate(gain="much"), "card.json: metrics do not tell the gain"),
+        ("card.json", _set("metrics", {}), "card.json: metrics do not tell the gain"),
         ("card.json", _plan(rounds=0), "receipts.json: the receipt of site north for round 1"),
         ("card.json", _site(epsilon_training=0.1), "card.json: epsilon_training of north is 0.1"),
         ("card.json", _site(account_epsilon_training=0.1), "card.json: account_epsilon_training of north"),

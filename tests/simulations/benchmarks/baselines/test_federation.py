@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from medgan_core.config import Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import Phase
 from medgan_core.privacy.accounting import epsilon
@@ -96,6 +97,38 @@ def test_a_batch_is_a_public_share_of_the_nominal_patients() -> None:
 def test_a_setting_that_no_study_has_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"training\.speed"):
         changed(small_study(), {"training.speed": 1})
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_gate_has_all_the_images_that_the_study_asks_for(gate: bool) -> None:
+    kept = [
+        federation(
+            small_study(privacy__mode="off", evaluation__synthetic_images=n, evaluation__gate=gate),
+            small_sites(),
+            silent,
+        ).state.groups["classifier"]
+        for n in (16, 64)
+    ]
+    assert all((kept[0][name] == kept[1][name]).all() for name in kept[0]) is not gate
+
+
+def test_a_strategy_that_is_left_open_is_the_planners_and_never_a_baselines() -> None:
+    made = federation(with_noise("auto"), small_sites(), silent)  # few patients: no rounds are recommended
+    assert [entry["phase"] for entry in made.state.history] == ["one_shot", "evaluate"]
+    for strategy in ("auto", "one_shot"):
+        random = Counted()
+        SMALL["dp-gan"](with_noise(strategy), small_sites(), Seeds(0), random)
+        assert set(random.coins.values()) == {4}
+    for name in ("medgan-one-shot", "dp-merf"):
+        random = Counted()
+        SMALL[name](with_noise("auto"), small_sites(), Seeds(0), random)
+        assert not random.coins
+
+
+def with_noise(strategy: str) -> Study:
+    """A study of this strategy whose noise need not be searched for."""
+    noise = {"privacy__noise_multiplier": 4.0, "privacy__one_shot_noise_multiplier": 2.0}
+    return small_study(strategy=strategy, **noise)
 
 
 def test_the_inner_judgement_changes_nothing_of_the_generator() -> None:

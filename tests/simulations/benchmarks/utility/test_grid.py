@@ -55,6 +55,7 @@ def test_nominal_patients_are_divided_anew_and_charges_are_capped_at_epsilon() -
     assert study.private
     own = resolved("pneumonia", (), None, None, 0)
     assert (own.privacy.epsilon, own.sites.count, own.sites.nominal_patients) == (10.0, 3, 900)
+    assert not resolved("pneumonia", ["privacy.secure_sum=true"], None, None, 0).privacy.secure_sum
     assert not resolved("pneumonia", (), inf, 1, 0).private
     assert not resolved("pneumonia", ["privacy.mode=off"], None, None, 0).private
 

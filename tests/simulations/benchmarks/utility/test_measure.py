@@ -125,5 +125,5 @@ def test_the_command_measures_and_writes_the_page(
         cli.main()
     assert not caught.value.code
     assert "| 2 | 8 | medgan |" in capsys.readouterr().out
-    told = f"medgan-sim bench utility --studies {study} --epsilons 8 --methods medgan,real --seeds 1"
-    assert told in (tmp_path / "u.md").read_text()
+    told = f"medgan-sim bench utility --studies {study} --epsilons 8 --methods medgan,real --seeds 1 "
+    assert f"{told}--public-data\n" in (tmp_path / "u.md").read_text()

@@ -34,7 +34,7 @@ def test_a_page_holds_pictures_tables_methods_and_commands() -> None:
         "## pneumonia",
         "https://arxiv.org/abs/2503.14681",
         "- `dp-gan`: ",
-        "- `medgan`: One-shot start and rounds",
+        "- `medgan`: One-shot start, and rounds",
         "```bash\nmedgan-sim bench utility --seeds 2\n```",
     ):
         assert part in text

@@ -1,0 +1,74 @@
+"""The planner at work on a study: its advice, a study that follows it, and the table of `medgan-sim plan`."""
+
+from rich.console import Console
+from rich.table import Table
+
+from medgan_core.config import Study
+from medgan_core.gan.tasks import make_task
+from medgan_core.privacy.planner import Advice, Outlook, advise
+from medgan_core.seeds import Seeds
+from medgan_core.tensors import initial_discriminator
+
+_NOISES = {"local": "local noise", "secure": "secure sum", "pooled": "one pooled site (ceiling)"}
+_STRATEGIES = {"one_shot": "one-shot", "refine": "one-shot, rounds"}
+_COLUMNS = (
+    ("σ one-shot", "multiplier of the one-shot query's noise"),
+    ("σ steps", "multiplier of a discriminator step's noise"),
+    ("embedding", "noise in each coordinate of a class's mean embedding"),
+    ("of its length", "length of that noise, of an embedding of length 1 at most"),
+    ("D step", "noise in each weight of one discriminator step, averaged over sites"),
+    ("of the clip", "length of that noise, in clip norms"),
+    ("in a round", "the same, averaged over the steps of a round: what the planner goes by"),
+    ("ε", "of the run, the larger of its accounts"),
+    ("local ε", "where more sites than assumed help the coordinator"),
+)
+
+
+def advice(study: Study) -> Advice:
+    """What the planner says of a study; raises ConfigError as it does."""
+    asked = study.data
+    task = make_task(study, (asked.channels, asked.image_size, asked.image_size), asked.classes)
+    network = initial_discriminator(task, Seeds(study.seed))
+    return advise(study, sum(p.numel() for p in network.parameters()))
+
+
+def decided(study: Study) -> Study:
+    """The study with a strategy: where it says "auto", the one that the planner recommends."""
+    if study.strategy != "auto":
+        return study
+    strategy = advice(study).strategy
+    return study.model_copy(
+        update={"strategy": strategy, "rounds": study.rounds if strategy == "refine" else 0}
+    )
+
+
+def show(study: Study, told: Advice, console: Console) -> None:
+    """Print the table, what its columns are, and the recommendation with its reasons."""
+    sites = f"{study.sites.count} sites of nominally {study.sites.nominal_patients} patients"
+    rounds = f"{study.rounds} rounds of {study.training.discriminator_steps} steps"
+    budget = f"ε = {study.privacy.epsilon:g}, δ = {study.privacy.delta:g}" if study.private else "NOT PRIVATE"
+    table = Table("strategy", title=f"{study.name}: {sites}, {rounds}, {budget}")
+    for name, _ in _COLUMNS:
+        table.add_column(name, justify="right")
+    for outlook in told.outlooks:
+        table.add_row(f"{_STRATEGIES[outlook.strategy]}, {_NOISES[outlook.noise]}", *_cells(outlook))
+    console.print(table)
+    for name, meaning in _COLUMNS:
+        console.print(f"{name}: {meaning}", style="dim", highlight=False)
+    for line in (f"recommended: {told.strategy}", *told.reasons):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _cells(outlook: Outlook) -> list[str]:
+    figures = (
+        outlook.plan.one_shot_noise_multiplier,
+        outlook.plan.noise_multiplier if outlook.strategy == "refine" else None,
+        outlook.embedding_noise,
+        outlook.embedding_ratio,
+        outlook.step_noise,
+        outlook.step_ratio,
+        outlook.round_ratio,
+        outlook.epsilon,
+        outlook.local_epsilon,
+    )
+    return ["–" if value is None else f"{value:.3g}" for value in figures]
