@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError
-from medgan_core.messages import Receipt, float_to_json
+from medgan_core.messages import Phase, Receipt, float_to_json
 from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SUMS
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import environment
@@ -31,6 +31,7 @@ TRUST_MODEL = (
     "Noise is added locally: every site adds the full noise to what it sends, so the guarantee holds against "
     "the coordinator, the other sites and everybody who gets the release. There is no secure sum."
 )
+_OWN_NOISE = " In the training rounds every site adds the full noise itself, and nobody is trusted."
 NO_TRUST = "No noise was added: whoever sees the release, or what a site sent, may learn about its patients."
 INTENDED_USE = (
     "Research, teaching, and the development and testing of software where real images may not be shared.",
@@ -166,14 +167,14 @@ def trust_model(plan: PrivacyPlan, private: bool) -> str:
         f"{rules.survivors} were in the sum (drop = {rules.drop}); {rules.threshold} sites must help to open "
         f"one (threshold = {rules.threshold}), so that the coordinator cannot open another sum unnoticed. "
         "If more sites work together with the coordinator, what a site sent is protected by its own share of "
-        "the noise alone: the local epsilon. In the training rounds every site adds the full noise itself, "
-        "and nobody is trusted."
+        "the noise alone: the local epsilon." + ("" if plan.summed(Phase.TRAIN) else _OWN_NOISE)
     )
 
 
 def summed_queries(plan: PrivacyPlan) -> str:
     """What of a run under secure sum goes through one, in words."""
-    return "one-shot query, gate and evaluation" if plan.gate else "one-shot query and evaluation"
+    queries = "one-shot query, gate and evaluation" if plan.gate else "one-shot query and evaluation"
+    return f"{queries} and of every training step" if plan.summed(Phase.TRAIN) else queries
 
 
 def plain(value: Any) -> Any:
