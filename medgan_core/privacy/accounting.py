@@ -26,6 +26,7 @@ ACCOUNTANT = "PRV (Opacus)"
 ACCOUNTANT_OF_SUMS = (
     "Rényi DP (Opacus), with the sum of discrete Gaussians of Kairouz, Liu, Steinke 2021, proposition 14"
 )
+ACCOUNTANT_OF_SAMPLING = ", amplified by secret Poisson sampling (Mironov, Talwar, Zhang 2019)"
 _SMALLEST, _LARGEST = 0.05, 10_000.0
 _STRIDE = 1.3
 _ERRORS = (1e-2, 1e-3)

@@ -15,7 +15,7 @@ from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError
 from medgan_core.messages import Phase, Receipt, float_to_json
-from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SUMS
+from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SAMPLING, ACCOUNTANT_OF_SUMS
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import environment
 from medgan_core.release.spending import (
@@ -126,7 +126,7 @@ class ReleaseCard(BaseModel):
             neighbours=plan.neighbours,
             epsilon=release_epsilon(receipts, plan),
             delta=plan.delta,
-            accountant=ACCOUNTANT if plan.rules is None else ACCOUNTANT_OF_SUMS,
+            accountant=accountant(plan),
             trust_model=trust_model(plan, private),
             sites=spending(receipts, plan),
             plan=plan,
@@ -152,6 +152,13 @@ class ReleaseCard(BaseModel):
         return self.model_dump(mode="json")
 
 
+def accountant(plan: PrivacyPlan) -> str:
+    """How ε was computed."""
+    if plan.rules is None:
+        return ACCOUNTANT
+    return ACCOUNTANT_OF_SUMS + (ACCOUNTANT_OF_SAMPLING if plan.summed(Phase.TRAIN) else "")
+
+
 def trust_model(plan: PrivacyPlan, private: bool) -> str:
     """Whom a patient must trust, and for what."""
     if not private:
@@ -173,8 +180,10 @@ def trust_model(plan: PrivacyPlan, private: bool) -> str:
 
 def summed_queries(plan: PrivacyPlan) -> str:
     """What of a run under secure sum goes through one, in words."""
-    queries = "one-shot query, gate and evaluation" if plan.gate else "one-shot query and evaluation"
-    return f"{queries} and of every training step" if plan.summed(Phase.TRAIN) else queries
+    names = ["one-shot query", "gate", "evaluation"] if plan.gate else ["one-shot query", "evaluation"]
+    if plan.summed(Phase.TRAIN):
+        names.append("training steps")
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def plain(value: Any) -> Any:
