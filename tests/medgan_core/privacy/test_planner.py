@@ -136,6 +136,19 @@ def test_rounds_are_recommended_up_to_the_documented_noise(secure: bool) -> None
         assert any("(privacy.secure_sum)" in reason for reason in advice.reasons) == (not secure)
 
 
+def test_it_goes_by_the_noise_of_the_sums_that_the_study_asks_for() -> None:
+    """The grid's start costs a little more of ε: between the two sizes only local noise leaves enough."""
+    asked = {"epsilon": 8.0}
+    outlooks = advise(study(asked), WEIGHTS)
+    local, secure = (of(outlooks, "refine", noise).round_ratio or 0.0 for noise in ("local", "secure"))
+    assert local < secure
+    size = round(600 * (local + secure) / 2 / ROUND_NOISE)
+    for sums, strategy in ((False, "refine"), (True, "one_shot")):
+        assert (
+            advise(study(asked | {"secure_sum": sums}, nominal_patients=size), WEIGHTS).strategy == strategy
+        )
+
+
 def test_it_says_how_much_larger_batches_would_have_to_be() -> None:
     length = 1.5 * math.sqrt(WEIGHTS) / (0.1 * math.sqrt(4 * 25))
     third = advise(study(nominal_patients=round(length / ROUND_NOISE / 3)), WEIGHTS)
