@@ -21,7 +21,6 @@ from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites, 
 from medgan_core.privacy.book_keeping import ExampleLoss
 from medgan_core.privacy.engine import Precision, PrivateOptimizer, clipped_grid_sum
 from medgan_core.privacy.grid import room, sensitivity_of_gradients, share_deviation
-from medgan_core.privacy.joint_time import check_time
 from medgan_core.privacy.noise import SecretRandom
 from medgan_core.privacy.sum_rules import SumRules
 
@@ -80,13 +79,11 @@ class PrivacyPlan:
     def of(cls, study: Study, unit: Literal["patient", "image"]) -> "PrivacyPlan":
         """The plan of a study, from public facts alone: noise is searched for where the study gives ε.
 
-        Raises ConfigError where no noise reaches the ε that is asked for, the strategy is undecided, or joint
-        steps would take longer than the study allows.
+        Raises ConfigError where no noise reaches the ε that is asked for, or the strategy is undecided.
         """
         asked = study.privacy
         if study.strategy == "auto":
             raise ConfigError("strategy", "auto", "one_shot or refine: ask the planner first")
-        check_time(study)
         noise = _noise(study) if study.private else _Noise()
         return cls(
             private=study.private,

@@ -174,11 +174,9 @@ def _on_joint_steps(study: Study) -> tuple[str, ...]:
     if not (study.privacy.secure_sum and study.private and study.rounds):
         return ()
     seconds = joint_seconds(study)
-    told = f"about {seconds:.0f} s for the rounds, by a rounds_time_limit of {study.rounds_time_limit:g} s"
-    if study.joint:
-        return (f"share = gradient: a secure sum in each discriminator step, {told}",)
-    offer = "offered" if seconds <= study.rounds_time_limit else "not offered"
-    return (
-        f"the rounds have each site's own full noise; a secure sum in each discriminator step "
-        f"(share = gradient) is {offer}: {told}",
+    offer = "is offered" if seconds <= study.rounds_time_limit else "is not offered"
+    told = (
+        f"a secure sum in each discriminator step (share = gradient) {offer}: about {seconds:.0f} s for the "
+        f"rounds, by a rounds_time_limit of {study.rounds_time_limit:g} s"
     )
+    return (told if study.joint else f"the rounds have each site's own full noise; {told}",)

@@ -1,10 +1,7 @@
 """How long joint steps take is said before, and decides whether they are offered."""
 
-from typing import Any
-
 import pytest
 
-from medgan_core.config import Study
 from medgan_core.errors import ConfigError
 from medgan_core.privacy.joint_time import GAUSSIANS_PER_SECOND, check_time, joint_seconds
 from medgan_core.privacy.plan import PrivacyPlan
@@ -21,16 +18,18 @@ def test_the_prediction_counts_steps_sites_and_weights() -> None:
     assert joint_seconds(study(training={"discriminator_steps": 10, "discriminator_width": 64})) > 3 * seconds
 
 
-def plan_of(asked: Study) -> Any:
-    return PrivacyPlan.of(asked, "patient")
-
-
 def test_a_study_that_would_take_too_long_is_refused_with_the_prediction() -> None:
     seconds = joint_seconds(study())
-    plan_of(study(rounds_time_limit=1.01 * seconds))
+    check_time(study(rounds_time_limit=1.01 * seconds))
     with pytest.raises(ConfigError, match=rf"about {seconds:.0f} s.*each site's own full noise") as caught:
-        plan_of(study(rounds_time_limit=0.99 * seconds))
+        check_time(study(rounds_time_limit=0.99 * seconds))
     assert "rounds_time_limit" in str(caught.value)
+
+
+def test_a_plan_is_the_same_whatever_the_limit() -> None:
+    """So that a release verifies on a machine for which the prediction would be another."""
+    tight, loose = (PrivacyPlan.of(study(rounds_time_limit=limit), "patient") for limit in (1e-3, 1e6))
+    assert tight == loose
 
 
 def test_other_studies_have_no_limit() -> None:
