@@ -4,13 +4,22 @@ No federation framework, no ledger and no disk: `client.site` charges before it 
 simulation calls the same. Public: the request, the plan, the study. Private: the site's data.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import nn, optim
+from torch import nn
 
+from medgan_core.adversarial import (
+    anchor_of,
+    discriminator_rule,
+    generator_rule,
+    label_shares,
+    mean_fake_loss,
+    put_state,
+    take_state,
+)
 from medgan_core.config import Study
 from medgan_core.data.sampling import PatientImages
 from medgan_core.data.source import Site
@@ -18,10 +27,10 @@ from medgan_core.data.transforms import augmentation
 from medgan_core.evaluate.gate import advantage_grid_sum, advantage_sum
 from medgan_core.evaluate.histogram import score_grid_histogram, score_histogram
 from medgan_core.evaluate.utility import class_scores, make_classifier
-from medgan_core.gan.steps import Anchor, Rhythm, balanced_labels, generator_step
+from medgan_core.gan.steps import Rhythm, balanced_labels, generator_step
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import PROPORTIONS, Array, Arrays, Groups, Phase, Request
-from medgan_core.privacy.embedding import Embedding, Features, patient_grid_sum, patient_sum
+from medgan_core.messages import Array, Groups, Phase, Request
+from medgan_core.privacy.embedding import Features, patient_grid_sum, patient_sum
 from medgan_core.privacy.engine import PrivateOptimizer
 from medgan_core.privacy.grid import to_words
 from medgan_core.privacy.noise import DiscreteRandom, SecretRandom
@@ -94,6 +103,7 @@ def noisy_words(
     asked = _Asked(study, task, plan, site, request, seeds, random)
     total = {
         Phase.ONE_SHOT: partial(_embedding, asked, patient_grid_sum),
+        Phase.TRAIN: partial(_gradient, asked),
         Phase.GATE: partial(_advantage, asked, advantage_grid_sum),
         Phase.EVALUATE: partial(_histogram, asked, score_grid_histogram),
     }[request.phase]()
@@ -150,6 +160,13 @@ def _scores(asked: _Asked, group: str) -> torch.Tensor:
     return class_scores(classifier, asked.site.held_out.images)
 
 
+def _gradient(asked: _Asked) -> torch.Tensor:
+    """The clipped gradients of the real term, summed over a fresh sample of patients: [weights]."""
+    discriminator = asked.task.make_discriminator()
+    load(discriminator, asked.request.groups["discriminator"])
+    return asked.plan.gradient_sum(discriminator, asked.task.real_loss, *_patient_sampler(asked)())
+
+
 def _train(asked: _Asked, local: Groups) -> RoundResult:
     """The plan's discriminator steps on sampled patients, with generator steps between them."""
     study, task = asked.study, asked.task
@@ -158,16 +175,15 @@ def _train(asked: _Asked, local: Groups) -> RoundResult:
     discriminator = initial_discriminator(task, asked.seeds)
     if known := local.get("discriminator") or asked.request.groups.get("discriminator"):
         load(discriminator, known)
-    optimizer = asked.plan.optimizer(discriminator, partial(_rule, study), asked.random)
+    make_rule = partial(discriminator_rule, study, asked.request.round)
+    optimizer = asked.plan.optimizer(discriminator, make_rule, asked.random)
     if "momentum" in local:
-        _put_momentum(optimizer, local["momentum"])
-    for group in optimizer.rule.param_groups:
-        group["lr"] = study.training.discriminator_learning_rate * _pace(asked)
+        put_state(optimizer.rule, local["momentum"])
     metrics = _adversarial_steps(asked, generator, optimizer)
     groups = {"generator": weights_of(generator)}
     if study.share == "both":
         return RoundResult(groups | {"discriminator": weights_of(discriminator)}, metrics)
-    kept = {"discriminator": weights_of(discriminator), "momentum": _take_momentum(optimizer)}
+    kept = {"discriminator": weights_of(discriminator), "momentum": take_state(optimizer.rule)}
     return RoundResult(groups, metrics, kept)
 
 
@@ -175,19 +191,19 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
     """Train both networks in place; returns the metrics that may leave: they come from fakes alone."""
     task, plan, training = asked.task, asked.plan, asked.study.training
     public = asked.seeds.child(asked.site.name, asked.request.round).generator()
-    rate = training.generator_learning_rate * _pace(asked)
-    steps = optim.Adam(generator.parameters(), rate, betas=(0.5, 0.999))
+    steps = generator_rule(asked.study, asked.request.round, generator.parameters())
     rhythm = Rhythm(training.generator_every, training.adaptive)
     labels = balanced_labels(training.batch, len(task.classes))
-    shares = _label_shares(asked)
-    sample, anchor = _patient_sampler(asked), _anchor(asked)
+    statistics = asked.request.groups["statistics"]
+    shares = label_shares(statistics, asked.site.name, len(task.classes))
+    sample, anchor = _patient_sampler(asked), anchor_of(asked.study, task, statistics, asked.seeds)
     losses: list[float] = []
     rejected: list[float] = []
     for step in range(1, plan.steps + 1):
         fake_labels = torch.multinomial(shares, training.batch, replacement=True, generator=public)
         with torch.no_grad():
             fakes = task.sample(generator, fake_labels, public)
-        optimizer.step(task.real_loss, *sample(), partial(_fake_loss, task, fakes, fake_labels))
+        optimizer.step(task.real_loss, *sample(), partial(mean_fake_loss, task, fakes, fake_labels))
         if step % _LISTEN_EVERY == 0 or step == plan.steps:
             with torch.no_grad():
                 rejected.append(float(task.rejects(optimizer.network, fakes, fake_labels).float().mean()))
@@ -211,24 +227,6 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
     }
 
 
-def _pace(asked: _Asked) -> float:
-    """The share of the learning rates in this round: 1 in the first, the study's final share in the last."""
-    last = max(asked.study.rounds - 1, 1)
-    done = min((asked.request.round - 1) / last, 1.0)
-    return 1.0 - done * (1.0 - asked.study.training.final_learning_rate)
-
-
-def _label_shares(asked: _Asked) -> torch.Tensor:
-    """How often each class is drawn for the discriminator's fakes, [classes].
-
-    As the site itself released by noisy counts, so that its discriminator cannot tell fakes by their label
-    where the site has many of one class and few of another; uniform where it released nothing.
-    """
-    classes = len(asked.task.classes)
-    known = asked.request.groups["statistics"].get(f"{PROPORTIONS}{asked.site.name}")
-    return torch.full((classes,), 1.0 / classes) if known is None else torch.tensor(known)
-
-
 def _patient_sampler(asked: _Asked) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Images, labels and owners of a fresh Poisson sample at each call, augmented where the study asks.
 
@@ -250,45 +248,8 @@ def _patient_sampler(asked: _Asked) -> Callable[[], tuple[torch.Tensor, torch.Te
     return sample
 
 
-def _fake_loss(task: GanTask, fakes: torch.Tensor, labels: torch.Tensor, network: nn.Module) -> torch.Tensor:
-    return task.fake_loss(network, fakes, labels).mean()
-
-
-def _anchor(asked: _Asked) -> Anchor | None:
-    one_shot = asked.study.one_shot
-    if asked.study.training.anchor_weight == 0:
-        return None
-    features = Features.of(one_shot, asked.task.image_shape, asked.seeds)
-    statistics = asked.request.groups["statistics"]
-    embedding = Embedding.read(torch.tensor(statistics["embedding"]), one_shot.count_weight)
-    return lambda fakes, labels: embedding.mismatch(features(fakes), labels)
-
-
-def _rule(study: Study, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The discriminator's rule: SGD with momentum moves under privacy noise, Adam does not."""
-    asked = study.training
-    if asked.discriminator_optimizer == "sgd":
-        return optim.SGD(parameters, asked.discriminator_learning_rate, momentum=0.9)
-    return optim.Adam(parameters, asked.discriminator_learning_rate, betas=(0.5, 0.999))
-
-
 def _noised(total: torch.Tensor, noise_multiplier: float, random: SecretRandom) -> Array:
     """A sum of sensitivity 1 with Gaussian noise, float64."""
     noise = random.normal(total.numel()).view_as(total) * noise_multiplier
     noisy: Array = (total.double() + noise).numpy()
     return noisy
-
-
-def _take_momentum(optimizer: PrivateOptimizer) -> dict[str, Array]:
-    flat: dict[str, Array] = {}
-    for index, state in optimizer.rule.state_dict()["state"].items():
-        flat |= {f"{index}.{k}": torch.as_tensor(v).numpy().copy() for k, v in state.items() if v is not None}
-    return flat
-
-
-def _put_momentum(optimizer: PrivateOptimizer, momentum: Arrays) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, array in momentum.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = torch.tensor(array)
-    optimizer.rule.load_state_dict(optimizer.rule.state_dict() | {"state": state})

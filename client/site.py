@@ -5,6 +5,7 @@ the plan sums securely leaves this site under a mask, and never in another way.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from medgan_core.record import load_groups, make_folder, save_groups
 from medgan_core.seeds import Seeds
 
 RandomFor = Callable[[str, int], SecretRandom]
+_KEPT_STEPS = 4
 
 
 class SiteWorker:
@@ -137,7 +139,17 @@ class SiteWorker:
         )
         left = self._seal(request, update)
         desk.keep(session, moved, request, {})
+        self._forget_steps()
         return left
+
+    def _forget_steps(self) -> None:
+        """Delete all but the latest sums of joint steps: a session's nonce never comes back, so nobody asks.
+
+        One that is asked for all the same is refused, since it is not on disk, and never made again.
+        """
+        for old in sorted(self.folder.glob(f"{self.run}-round-*-{Phase.TRAIN}-*"))[:-_KEPT_STEPS]:
+            with suppress(OSError):  # one file too many does no harm
+                old.unlink()
 
     def _member(self) -> Membership:
         if self.member is None:

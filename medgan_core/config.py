@@ -82,6 +82,7 @@ class PrivacyConfig(_Section):
     shares of noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator;
     the steps keep the full noise of each site. `drop` sites may fail in such a round, one in five when not
     given; a round that failed may be repeated `max_repeats` times, each time at the cost of another one.
+    With `share = "gradient"` each step is such a round.
     """
 
     mode: Literal["dp", "off"] = "dp"
@@ -114,7 +115,7 @@ class OneShotConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """The adversarial rounds. `discriminator_steps` are those of one round at one site.
+    """The adversarial rounds. `discriminator_steps` are those of one round, at one site or of all together.
 
     `generator_every` discriminator steps make one generator step; `adaptive` lets the ratio climb a ladder
     by the discriminator's accuracy on fakes alone. `anchor_weight` is how much the released embedding counts
@@ -183,6 +184,11 @@ class Study(_Section):
 
     `strategy`: "refine" does the rounds, "one_shot" sets them to 0, and "auto" leaves it to the planner,
     which knows public facts alone; what it decides is written into the run's study.
+
+    `share` is what a site sends in the rounds: the weights of "both" networks or of the "generator", trained
+    with its own full noise; or the "gradient" of every discriminator step, clipped by patient, in a secure
+    sum to which each site adds a share of the noise. The last is refused where the rounds would take more
+    than `rounds_time_limit` seconds, as predicted from public facts.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -190,7 +196,8 @@ class Study(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     strategy: Literal["refine", "one_shot", "auto"] = "refine"
     rounds: Annotated[int, Field(ge=0, le=100_000)] = 3
-    share: Literal["both", "generator"] = "both"
+    share: Literal["both", "generator", "gradient"] = "both"
+    rounds_time_limit: Positively = 1500.0
     data: DataConfig
     sites: SitesConfig = SitesConfig()
     privacy: PrivacyConfig = PrivacyConfig()
@@ -224,6 +231,8 @@ class Study(_Section):
             raise ConfigError("data.classes", classes, "every class once")
         if self.privacy.secure_sum:
             self._agrees_to_sums()
+        if self.joint:
+            self._agrees_to_joint_steps()
         return self
 
     def _agrees_to_sums(self) -> None:
@@ -233,6 +242,28 @@ class Study(_Section):
             )
         if not self.data.classes:
             raise ConfigError("data.classes", (), "the classes by name: a secure sum must know its size")
+
+    def _agrees_to_joint_steps(self) -> None:
+        where = f"{{}} for share = {self.share}"
+        for name, value, needed in (
+            ("privacy.secure_sum", self.privacy.secure_sum, True),
+            ("privacy.mode", self.privacy.mode, "dp"),
+            ("strategy", self.strategy, "refine"),
+            ("sites.weights", self.sites.weights, ()),
+            ("training.adaptive", self.training.adaptive, False),
+        ):
+            if value != needed:
+                raise ConfigError(name, value, where.format(needed))
+
+    @property
+    def joint(self) -> bool:
+        """Whether each discriminator step is one of all sites together, by a secure sum of gradients."""
+        return self.share == "gradient"
+
+    @property
+    def training_rounds(self) -> int:
+        """How often every site is asked in the adversarial rounds: once in each, or in each joint step."""
+        return self.rounds * (self.training.discriminator_steps if self.joint else 1)
 
     @property
     def private(self) -> bool:
@@ -255,6 +286,16 @@ class Study(_Section):
         """How many numbers a site adds to the sums of the one-shot query and of the evaluation."""
         classes = len(self.data.classes)
         return classes * (self.feature_count + 1), classes**2 * SCORE_BINS
+
+    @property
+    def discriminator_size(self) -> int:
+        """How many weights the discriminator has: the numbers in the sum of a joint step."""
+        before, size = self.data.channels + len(self.data.classes), int(self.data.image_size)
+        weights, after = 0, self.training.discriminator_width
+        while size > 8:
+            weights += after * (16 * before + 1)
+            before, after, size = after, min(2 * after, 8 * self.training.discriminator_width), size // 2
+        return weights + before * size**2 + 1
 
     @property
     def nominal_batch(self) -> float:

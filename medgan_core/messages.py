@@ -62,7 +62,8 @@ class Event:
     patients. A noise multiplier of 0 is the infinite event of a run without privacy.
 
     With `shares` n ≥ 1 the noise is the sum of n independent discrete Gaussians, each of standard deviation
-    `share_deviation` on the integers, in each of `dimension` coordinates; σ is that of the sum.
+    `share_deviation` on the integers, in each of `dimension` coordinates; σ is that of the sum. Patients join
+    it with q too, each by a coin that its site alone knows.
     """
 
     noise_multiplier: float

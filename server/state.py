@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from medgan_core.adversarial import ema_decay
 from medgan_core.config import GATE_SIZE, Study
 from medgan_core.data.source import HELD_OUT_PERCENT
 from medgan_core.evaluate.gate import decide
@@ -40,6 +41,7 @@ from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator, initial_generator, load, state_of, weights_of
 from server.aggregate import average, total
+from server.joint import joint_step
 from server.matching import match_embedding
 
 _CALIBRATION_FAKES = 4096
@@ -62,6 +64,7 @@ class FederationState:
     released), and before the evaluation "release" (the calibrated generator) and "classifier". Where there is
     a gate: "start" (the generator after the one-shot round), and after the last training round "release_…"
     and "classifier_…" of both candidates; the gate makes one of them "release" and "classifier".
+    Where steps are joint: "discriminator_rule" and "generator_rule", what the update rules remember.
     `attempt` counts the secure sums of this round that failed.
     """
 
@@ -122,7 +125,7 @@ def initial_state(study: Study, task: GanTask, run: str, sites: Sequence[str]) -
 
 def phase_of(study: Study, round_number: int) -> Phase | None:
     """Which phase a round belongs to; None after the last."""
-    return phase_at(round_number, study.rounds, study.gated)
+    return phase_at(round_number, study.training_rounds, study.gated)
 
 
 def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Request | None:
@@ -131,6 +134,8 @@ def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Req
     if phase is None:
         return None
     sent = [name for name in _SENT[phase] if study.share == "both" or name != "discriminator"]
+    if study.joint and phase is Phase.TRAIN:
+        sent = ["discriminator"]
     return Request(state.run, state.round, phase, plan.digest(), {name: state.groups[name] for name in sent})
 
 
@@ -145,6 +150,8 @@ def expected_groups(study: Study, task: GanTask, state: FederationState) -> Grou
         return {"statistics": {"gate": np.zeros(GATE_SIZE)}}
     if phase is Phase.EVALUATE:
         return {"statistics": {"histogram": np.zeros((classes, classes, BINS))}}
+    if study.joint:
+        return {"statistics": {"gradient": np.zeros(study.discriminator_size)}}
     names = ("generator", "discriminator") if study.share == "both" else ("generator",)
     return {name: state.groups[name] for name in names}
 
@@ -166,6 +173,8 @@ def server_step(
         groups, facts = _after_one_shot(
             study, task, state, noisy, shares(study, state, updates, noisy), seeds
         )
+    elif phase is Phase.TRAIN and summed:
+        groups, facts = joint_step(study, task, state.groups, state.round, summed.total, sites)
     elif phase is Phase.TRAIN:
         groups, facts = _after_training(study, state, updates)
     elif phase is Phase.GATE:
@@ -174,7 +183,7 @@ def server_step(
     else:
         noisy = summed.total if summed else total(updates, "statistics", "histogram")
         groups, facts = _after_evaluation(state, noisy)
-    if state.round == study.rounds:
+    if state.round == study.training_rounds:
         groups = {**groups, **_finished(study, task, groups, seeds)}
     entry = {"round": state.round, "phase": str(phase), "sites": sites, **facts}
     return replace(
@@ -232,8 +241,7 @@ def _after_training(
     """FedAvg of what is shared, and the moving average of the generator."""
     weights = dict(zip(state.sites, study.weights, strict=True))
     shared = {name: average(updates, weights, name) for name in updates[0].groups}
-    decay = min(study.training.ema_decay, (1 + state.round) / (10 + state.round))
-    moving = ema(state.groups["average"], shared["generator"], decay)
+    moving = ema(state.groups["average"], shared["generator"], ema_decay(study, state.round))
     facts = {
         name: float(np.mean([update.metrics[name] for update in updates]))
         for name in ("generator_loss", "discriminator_accuracy_on_fakes", "discriminator_steps")

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from medgan_core.config import Study
 from medgan_core.gan.tasks import make_task
+from medgan_core.privacy.joint_time import check_time
 from medgan_core.privacy.planner import Advice, Outlook, advise
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator
@@ -33,7 +34,11 @@ def advice(study: Study) -> Advice:
 
 
 def decided(study: Study) -> Study:
-    """The study with a strategy: where it says "auto", the one that the planner recommends."""
+    """The study with a strategy: where it says "auto", the one that the planner recommends.
+
+    Raises ConfigError for joint steps that would take longer than the study allows.
+    """
+    check_time(study)
     if study.strategy != "auto":
         return study
     strategy = advice(study).strategy

@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from medgan_core.config import Study
-from medgan_core.messages import Request
+from medgan_core.messages import Phase, Request
 from server.exchange import Answer, Exchange, Refusal
 
 _SHOWN = {
@@ -99,7 +99,7 @@ class Terminal(Silent):
             transient=True,
         )
         self._whole: TaskID | None = None
-        self._sites = 1
+        self._sites = self._every = 1
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -118,8 +118,9 @@ class Terminal(Silent):
         """Start the bar of the whole run."""
         self._sites = study.sites.count
         self._whole = self._bars.add_task(
-            f"run of {study.name}", total=study.rounds + 2 + study.gated, completed=done
+            f"run of {study.name}", total=study.training_rounds + 2 + study.gated, completed=done
         )
+        self._every = study.training_rounds // study.rounds if study.rounds else 1
 
     def watch(self, exchange: Exchange) -> Exchange:
         """A bar for each round that moves with every site's answer."""
@@ -141,9 +142,10 @@ class Terminal(Silent):
             self._bars.remove_task(bar)
 
     def finished(self, entry: Mapping[str, Any]) -> None:
-        """One line of metrics for the round."""
+        """One line of metrics for the round; of joint steps one for as many as the study calls a round."""
         figures = [text.format(entry[name]) for name, text in _SHOWN.items() if name in entry]
-        self.say(f"round {entry['round']} {entry['phase']}: " + ", ".join(figures))
+        if entry["phase"] != Phase.TRAIN or entry["round"] % self._every == 0:
+            self.say(f"round {entry['round']} {entry['phase']}: " + ", ".join(figures))
         if self._whole is not None:
             self._bars.advance(self._whole)
 

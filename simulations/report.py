@@ -205,11 +205,15 @@ def spending(site: Mapping[str, Any]) -> dict[str, Any]:
 
 def departures(study: Study, plan: PrivacyPlan, history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What left the sites, by phase: rounds done, contents, the noise on it, and whose account paid."""
-    networks = "generator and discriminator" if study.share == "both" else "the generator"
     reported = "generator loss, discriminator accuracy on fakes, number of steps"
+    sent = {
+        "both": f"weights of generator and discriminator; {reported}",
+        "generator": f"weights of the generator; {reported}",
+        "gradient": "one sum of clipped gradients of the discriminator in each round, which is one step",
+    }
     content = {
         Phase.ONE_SHOT: "one sum of random features for each class, from which noisy class counts are read",
-        Phase.TRAIN: f"weights of {networks}; {reported}",
+        Phase.TRAIN: sent[study.share],
         Phase.GATE: "one sum: how much better the refined generator's classifier does than the one-shot's",
         Phase.EVALUATE: "one histogram of a classifier's scores for each class",
     }
@@ -221,6 +225,7 @@ def _departure(
 ) -> dict[str, Any]:
     done = [entry for entry in history if entry["phase"] == phase]
     clipped = f"each {plan.unit}'s gradient clipped to {plan.clip_norm:g}"
+    clipped += " in the sum of all sites, under a mask" if plan.summed(phase) else ""
     bound = "sensitivity 1 in the sum of all sites, under a mask" if plan.summed(phase) else "sensitivity 1"
     return {
         "phase": _PHASES[phase],

@@ -4,7 +4,8 @@ Numerical composition of privacy random variables: Gopi, Lee, Wutschitz 2021, "N
 Differential Privacy", https://arxiv.org/abs/2106.02848; add/remove neighbours, Poisson sampling.
 
 A history with a sum of discrete Gaussians in it is composed by Rényi DP as a whole: Kairouz, Liu, Steinke
-2021, "The Distributed Discrete Gaussian Mechanism", https://arxiv.org/abs/2102.06387, proposition 14.
+2021, "The Distributed Discrete Gaussian Mechanism", https://arxiv.org/abs/2102.06387, proposition 14. Where
+patients are sampled for it: `privacy.sampled`.
 """
 
 import math
@@ -14,15 +15,18 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import rdp as renyi
 
 from medgan_core.messages import Event
+from medgan_core.privacy.sampled import sampled
 
 ACCOUNTANT = "PRV (Opacus)"
 ACCOUNTANT_OF_SUMS = (
     "Rényi DP (Opacus), with the sum of discrete Gaussians of Kairouz, Liu, Steinke 2021, proposition 14"
 )
+ACCOUNTANT_OF_SAMPLING = ", amplified by secret Poisson sampling (Mironov, Talwar, Zhang 2019)"
 _SMALLEST, _LARGEST = 0.05, 10_000.0
 _STRIDE = 1.3
 _ERRORS = (1e-2, 1e-3)
@@ -39,29 +43,38 @@ _History = tuple[tuple[float, float, int], ...]
 def epsilon(events: Iterable[Event], delta: float) -> float:
     """ε at `delta` of all events composed; 0 for none, infinity if one of them is infinite or malformed."""
     merged: dict[tuple[float, float], int] = {}
-    sums: list[Event] = []
+    sums: dict[Event, int] = {}
     for event in events:
         if event.infinite or not _well_formed(event):
             return math.inf
         if event.shares:
-            sums.append(event)
+            kind = replace(event, steps=0)
+            sums[kind] = sums.get(kind, 0) + event.steps
             continue
         key = (event.noise_multiplier, event.sampling_rate)
         merged[key] = merged.get(key, 0) + event.steps
     history = tuple(sorted((sigma, q, steps) for (sigma, q), steps in merged.items() if steps))
     if sums:
-        return _epsilon_with_sums(history, tuple(sorted(sums, key=repr)), delta)
+        counted = [replace(kind, steps=steps) for kind, steps in sums.items()]
+        return _epsilon_with_sums(history, tuple(sorted(counted, key=repr)), delta)
     return _epsilon(history, delta) if history else 0.0
 
 
 def at_sites(events: Sequence[Event], sites: int) -> tuple[Event, ...]:
     """What the events of one site are for a patient who is at so many: each as often, one for each site.
 
-    A secure sum over all sites is one event still, which such a patient moves so many times as far. Local
-    events of such sums are separate ones: `locally_at_sites`.
+    A secure sum over all sites is one event still, which such a patient moves so many times as far at most,
+    if it is sampled at any of them. Local events of such sums are separate ones: `locally_at_sites`.
     """
-    sums = tuple(replace(e, noise_multiplier=e.noise_multiplier / sites) for e in events if e.shares)
+    sums = tuple(_summed_at(event, sites) for event in events if event.shares)
     return tuple(e for e in events if not e.shares) * sites + sums
+
+
+def _summed_at(event: Event, sites: int) -> Event:
+    if sites == 1:
+        return event
+    rate = 1 - (1 - event.sampling_rate) ** sites
+    return replace(event, noise_multiplier=event.noise_multiplier / sites, sampling_rate=rate)
 
 
 def locally_at_sites(events: Sequence[Event], sites: int) -> tuple[Event, ...]:
@@ -76,7 +89,7 @@ def _well_formed(event: Event) -> bool:
 
 
 def _well_formed_sum(event: Event) -> bool:
-    whole = event.shares >= 1 and event.dimension >= 1 and event.sampling_rate == 1
+    whole = event.shares >= 1 and event.dimension >= 1
     return whole and _SMALLEST_DEVIATION <= event.share_deviation < math.inf
 
 
@@ -89,13 +102,19 @@ def _epsilon_with_sums(history: _History, sums: tuple[Event, ...], delta: float)
         for sigma, q, steps in history:
             spent += renyi.compute_rdp(q=q, noise_multiplier=sigma, steps=steps, orders=_ORDERS)
         for event in sums:
-            spent += [event.steps * renyi_of_sum(event, order) for order in _ORDERS]
+            spent += event.steps * _curve_of_sum(replace(event, steps=1))
         value, _ = renyi.get_privacy_spent(orders=_ORDERS, rdp=spent, delta=delta)
     return math.inf if math.isnan(value) else max(0.0, float(value))
 
 
+@lru_cache(maxsize=256)
+def _curve_of_sum(event: Event) -> NDArray[np.float64]:
+    """What one such sum spends at each of `_ORDERS`."""
+    return sampled(lambda order: renyi_of_sum(event, order), event.sampling_rate, _ORDERS)
+
+
 def renyi_of_sum(event: Event, order: float) -> float:
-    """Rényi divergence of an order ≥ 1 that one patient can make in one sum of discrete Gaussians.
+    """Rényi divergence of an order ≥ 1 that one patient in it can make in one sum of discrete Gaussians.
 
     The Gaussian's α/(2σ²), and what the sum of n discrete Gaussians differs from one (proposition 14).
     """

@@ -167,8 +167,8 @@ def check_event(event: Event) -> Event:
 
 
 def _check_sum(event: Event, plain: Event) -> Event:
-    if event.shares < 1 or event.dimension < 1 or plain.sampling_rate != 1:
-        raise ConfigError("shares", event.shares, "a sum of 1 or more shares in 1 or more numbers, unsampled")
+    if event.shares < 1 or event.dimension < 1:
+        raise ConfigError("shares", event.shares, "a sum of 1 or more shares in 1 or more numbers")
     if not event.infinite and not 0.5 <= event.share_deviation < math.inf:
         raise ConfigError("share_deviation", event.share_deviation, "half a step of the grid or more")
     kind = {"shares": int(event.shares), "dimension": int(event.dimension)}

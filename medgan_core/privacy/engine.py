@@ -12,13 +12,74 @@ from torch import Tensor, nn, optim
 
 from medgan_core.errors import ConfigError
 from medgan_core.privacy.book_keeping import BookKeeper, ExampleLoss
+from medgan_core.privacy.grid import to_grid
 from medgan_core.privacy.noise import SecretRandom
 
 FreeLoss = Callable[[nn.Module], Tensor]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
-class PrivateOptimizer:
+class NoisedOptimizer:
+    """Steps of networks along a gradient of patients that is noised already, and beside it on fakes.
+
+    It knows no patient: whoever holds a noisy sum may take such a step. `clip_norm` bounds the fakes'
+    gradient (None: as it is).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        rules: optim.Optimizer | Sequence[optim.Optimizer],
+        *,
+        clip_norm: float | None,
+        precision: Precision = "float32",
+    ) -> None:
+        self.network = network
+        self.rules = (rules,) if isinstance(rules, optim.Optimizer) else tuple(rules)
+        self.clip_norm = clip_norm
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        owned = [id(p) for rule in self.rules for group in rule.param_groups for p in group["params"]]
+        if any(owned.count(id(p)) != 1 for p in self.parameters):
+            raise ConfigError("rules", len(self.rules), "exactly one update rule for each weight")
+        self._half = halves(precision, self.parameters[0].device)
+
+    @property
+    def rule(self) -> optim.Optimizer:
+        """The update rule of the only network."""
+        (rule,) = self.rules
+        return rule
+
+    def follow(self, of_patients: Sequence[Tensor], free: FreeLoss | None = None) -> None:
+        """One update by the mean gradient of patients, parameter by parameter, and that of a loss over fakes.
+
+        `free(network)` is a mean loss over fakes, which depends on no patient.
+        """
+        fake = self._of_fakes(free)
+        for parameter, real, of_fakes in zip(self.parameters, of_patients, fake, strict=True):
+            parameter.grad = real + of_fakes
+        for rule in self.rules:
+            rule.step()
+
+    def _of_fakes(self, free: FreeLoss | None) -> Sequence[Tensor]:
+        if free is None:
+            return [torch.zeros_like(p) for p in self.parameters]
+        return self._bounded(self._gradient(lambda: free(self.network)))
+
+    def _bounded(self, fake: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The fakes' gradient under the same bound as a patient's, so that neither side drowns the other."""
+        if self.clip_norm is None:
+            return fake
+        norm = torch.stack([gradient.norm() for gradient in fake]).norm()
+        factor = (self.clip_norm / norm.clamp_min(1e-12)).clamp_max(1.0)
+        return [gradient * factor for gradient in fake]
+
+    def _gradient(self, scalar: Callable[[], Tensor]) -> Sequence[Tensor]:
+        with torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self._half):
+            value = scalar()
+        return torch.autograd.grad(value, self.parameters, materialize_grads=True)
+
+
+class PrivateOptimizer(NoisedOptimizer):
     """Steps of one network on private patients and, beside them, on fakes that cost nothing.
 
     Several networks in a ModuleDict are one mechanism: losses see the ModuleDict, a patient's gradient is
@@ -43,26 +104,13 @@ class PrivateOptimizer:
         physical_batch: int | None = None,
         precision: Precision = "float32",
     ) -> None:
-        self.network = network
-        self.rules = (rules,) if isinstance(rules, optim.Optimizer) else tuple(rules)
-        self.clip_norm = clip_norm
+        super().__init__(network, rules, clip_norm=clip_norm, precision=precision)
         self.noise_multiplier = noise_multiplier
         self.nominal_batch = nominal_batch
         self.random = random
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        owned = [id(p) for rule in self.rules for group in rule.param_groups for p in group["params"]]
-        if any(owned.count(id(p)) != 1 for p in self.parameters):
-            raise ConfigError("rules", len(self.rules), "exactly one update rule for each weight")
-        self._half = halves(precision, self.parameters[0].device)
         self._keeper: BookKeeper | None = None
         if clip_norm is not None:
             self._keeper = BookKeeper(network, physical_batch=physical_batch, half=self._half)
-
-    @property
-    def rule(self) -> optim.Optimizer:
-        """The update rule of the only network."""
-        (rule,) = self.rules
-        return rule
 
     def step(
         self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor, free: FreeLoss | None = None
@@ -74,25 +122,7 @@ class PrivateOptimizer:
         one owner. `free(network)` is a mean loss over fakes, which depends on no patient. A step without any
         patient is a step with noise.
         """
-        real = self._of_patients(loss, images, labels, owner)
-        fake = self._of_fakes(free)
-        for parameter, of_patients, of_fakes in zip(self.parameters, real, fake, strict=True):
-            parameter.grad = of_patients + of_fakes
-        for rule in self.rules:
-            rule.step()
-
-    def _of_fakes(self, free: FreeLoss | None) -> Sequence[Tensor]:
-        if free is None:
-            return [torch.zeros_like(p) for p in self.parameters]
-        return self._bounded(self._gradient(lambda: free(self.network)))
-
-    def _bounded(self, fake: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The fakes' gradient under the same bound as a patient's, so that neither side drowns the other."""
-        if self.clip_norm is None:
-            return fake
-        norm = torch.stack([gradient.norm() for gradient in fake]).norm()
-        factor = (self.clip_norm / norm.clamp_min(1e-12)).clamp_max(1.0)
-        return [gradient * factor for gradient in fake]
+        self.follow(self._of_patients(loss, images, labels, owner), free)
 
     def _of_patients(
         self, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor
@@ -119,10 +149,17 @@ class PrivateOptimizer:
         weight = weight / weight.sum()
         return self._gradient(lambda: (loss(self.network, images, labels) * weight).sum())
 
-    def _gradient(self, scalar: Callable[[], Tensor]) -> Sequence[Tensor]:
-        with torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self._half):
-            value = scalar()
-        return torch.autograd.grad(value, self.parameters, materialize_grads=True)
+
+def clipped_grid_sum(
+    network: nn.Module, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor, clip_norm: float
+) -> Tensor:
+    """Σ over patients of their clipped gradients, in units of the clip norm, on the grid of secure sums.
+
+    Int64 [weights], without noise; the arguments are those of `PrivateOptimizer.step`. One patient moves it
+    by at most `grid.sensitivity_of_gradients`. Called by `PrivacyPlan.gradient_sum` alone.
+    """
+    total = BookKeeper(network).clipped_sum(loss, images, labels, owner, clip_norm)
+    return to_grid(torch.cat([part.double().flatten() for part in total]) / clip_norm)
 
 
 def halves(precision: Precision, device: torch.device) -> bool:

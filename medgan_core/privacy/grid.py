@@ -17,6 +17,9 @@ from medgan_core.privacy.sum_keys import Words
 STEPS = 2**20
 """Steps of the grid in one unit. Rounding adds less than 1 ‰ to the sensitivity up to 250,000 coordinates."""
 
+FLOAT_SLACK = 1e-3
+"""Clip norms by which a patient may move how the gradients of all others are rounded."""
+
 _PATIENTS = 2**38
 _LIMIT = 2**62
 
@@ -28,6 +31,16 @@ def sensitivity(images: int, dimension: int) -> float:
     STEPS + images · √dimension / 2.
     """
     return STEPS + images * math.sqrt(dimension) / 2
+
+
+def sensitivity_of_gradients(dimension: int) -> float:
+    """How far, in steps, one patient can move a sum of clipped gradients, in units of the clip norm.
+
+    The sum is rounded once, so that with a patient and without it each of `dimension` coordinates is off by
+    half a step at most: √dimension together. `FLOAT_SLACK` pays for what the patient changes in the float32
+    sum of the others (`book_keeping`).
+    """
+    return STEPS * (1 + FLOAT_SLACK) + math.sqrt(dimension)
 
 
 def share_deviation(noise_multiplier: float, shares: int, images: int, dimension: int) -> float:

@@ -7,19 +7,20 @@ ledger is charged with; so the guarantee and the mechanism cannot drift apart.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from medgan_core.config import GATE_SIZE, Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import AccountName, Event, Phase, phase_at
 from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites, smallest_noise
-from medgan_core.privacy.engine import Precision, PrivateOptimizer
-from medgan_core.privacy.grid import room, share_deviation
+from medgan_core.privacy.book_keeping import ExampleLoss
+from medgan_core.privacy.engine import Precision, PrivateOptimizer, clipped_grid_sum
+from medgan_core.privacy.grid import room, sensitivity_of_gradients, share_deviation
 from medgan_core.privacy.noise import SecretRandom
 from medgan_core.privacy.sum_rules import SumRules
 
@@ -44,7 +45,9 @@ class PrivacyPlan:
 
     Under secure sum (`sum_threshold` above 0) the multipliers of the one-shot query, gate and evaluation are
     those of the noise that the rules `sum_…` leave in a sum; `sizes` are the numbers in it. Such a round may
-    be charged `max_repeats` times more. The steps are never summed so: their noise is each site's own.
+    be charged `max_repeats` times more. The noise of the steps is each site's own, unless `gradient_size`
+    says how many weights the discriminator has: then each step is a round of its own, in which the sites'
+    gradients are summed securely and `noise_multiplier` is that of the noise left in the sum.
     """
 
     private: bool
@@ -70,6 +73,7 @@ class PrivacyPlan:
     evaluation_size: int = 0
     gate: bool = False
     gate_noise_multiplier: float = 0.0
+    gradient_size: int = 0
 
     @classmethod
     def of(cls, study: Study, unit: Literal["patient", "image"]) -> "PrivacyPlan":
@@ -91,8 +95,8 @@ class PrivacyPlan:
             nominal_batch=study.nominal_batch,
             max_images_per_patient=asked.max_images_per_patient,
             max_sites_per_patient=asked.max_sites_per_patient,
-            rounds=study.rounds,
-            steps=study.training.discriminator_steps,
+            rounds=study.training_rounds,
+            steps=1 if study.joint else study.training.discriminator_steps,
             noise_multiplier=noise.steps,
             one_shot_noise_multiplier=noise.one_shot,
             evaluation_noise_multiplier=noise.evaluation,
@@ -104,6 +108,8 @@ class PrivacyPlan:
     def event(self, phase: Phase) -> Event:
         """What one round of this phase does to its account."""
         if phase is Phase.TRAIN:
+            if self.rules is not None and self.gradient_size:
+                return _joint_event(self.noise_multiplier, self.sampling_rate, self.rules, self.gradient_size)
             return Event(self.noise_multiplier, self.sampling_rate, self.steps)
         sigma, size = {
             Phase.ONE_SHOT: (self.one_shot_noise_multiplier, self.one_shot_size),
@@ -127,7 +133,7 @@ class PrivacyPlan:
 
     def summed(self, phase: Phase) -> bool:
         """Whether a phase goes through a secure sum."""
-        return self.rules is not None and phase in _SUMMED
+        return self.rules is not None and (phase in _SUMMED or self.gradient_size > 0)
 
     @staticmethod
     def account(phase: Phase) -> AccountName:
@@ -168,6 +174,20 @@ class PrivacyPlan:
         optional = {item.name: item.default for item in fields(self) if item.default == 0}
         told = {name: value for name, value in asdict(self).items() if value != optional.get(name)}
         return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def gradient_sum(
+        self, network: nn.Module, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor
+    ) -> Tensor:
+        """What the patients sampled for a joint step add to its secure sum, without noise: int64 [weights].
+
+        Raises ConfigError for a plan without joint steps, or of another discriminator.
+        """
+        size = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        if not (self.private and self.summed(Phase.TRAIN) and size == self.gradient_size):
+            raise ConfigError(
+                "gradient_size", self.gradient_size, f"a plan that sums {size} weights securely"
+            )
+        return clipped_grid_sum(network, loss, images, labels, owner, self.clip_norm)
 
     def optimizer(
         self,
@@ -210,14 +230,23 @@ def _of_sums(study: Study) -> dict[str, int]:
         "max_repeats": asked.max_repeats,
         "one_shot_size": sizes[0],
         "evaluation_size": sizes[1],
+        "gradient_size": study.discriminator_size if study.joint else 0,
     }
 
 
 def _sum_event(sigma: float, rules: SumRules, size: int, images: int) -> Event:
-    deviation = share_deviation(sigma, rules.shares, images, size)
+    return _shared_event(sigma, 1.0, rules, size, share_deviation(sigma, rules.shares, images, size))
+
+
+def _joint_event(sigma: float, sampling_rate: float, rules: SumRules, size: int) -> Event:
+    deviation = sigma * sensitivity_of_gradients(size) / math.sqrt(rules.shares)
+    return _shared_event(sigma, sampling_rate, rules, size, deviation)
+
+
+def _shared_event(sigma: float, sampling_rate: float, rules: SumRules, size: int, deviation: float) -> Event:
     if not room(deviation * math.sqrt(rules.sites)):
         raise ConfigError("noise multiplier", sigma, "less noise: a secure sum would wrap around")
-    return Event(sigma, 1.0, 1, shares=rules.shares, dimension=size, share_deviation=deviation)
+    return Event(sigma, sampling_rate, 1, rules.shares, size, deviation)
 
 
 class _Noise(NamedTuple):
@@ -251,11 +280,25 @@ def _noise(study: Study) -> _Noise:
     start = first(one_shot)
 
     def training(sigma: float) -> tuple[Event, ...]:
-        return start + (Event(sigma, asked.sampling_rate, steps),) * asked.max_sites_per_patient
+        return start + at_sites((_steps(study, sigma),), asked.max_sites_per_patient)
 
     if asked.noise_multiplier is not None or not steps:
         return _Noise(one_shot, asked.noise_multiplier or 1.0, gate, evaluation)
     return _Noise(one_shot, _search(study, "privacy.epsilon", training, asked.epsilon), gate, evaluation)
+
+
+def _steps(study: Study, sigma: float) -> Event:
+    """All discriminator steps of a run, by their noise multiplier."""
+    rate, steps = study.privacy.sampling_rate, study.rounds * study.training.discriminator_steps
+    rules = _rules(study)
+    if rules is None or not study.joint:
+        return Event(sigma, rate, steps)
+    return replace(_joint_event(sigma, rate, rules, study.discriminator_size), steps=steps)
+
+
+def _rules(study: Study) -> SumRules | None:
+    asked = study.privacy
+    return SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
 
 
 def _search(study: Study, name: str, events: _Mechanism, target: float) -> float:
@@ -269,7 +312,7 @@ def _search(study: Study, name: str, events: _Mechanism, target: float) -> float
 def _query(study: Study, size: int) -> _Mechanism:
     """The events, by its noise multiplier, of one query of so many numbers at all sites of a patient."""
     asked = study.privacy
-    rules = SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
+    rules = _rules(study)
 
     def events(sigma: float) -> tuple[Event, ...]:
         images = asked.max_images_per_patient

@@ -14,6 +14,7 @@ from medgan_core.config import Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import Phase
 from medgan_core.privacy.grid import total_deviation
+from medgan_core.privacy.joint_time import joint_seconds
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.privacy.sum_rules import SumRules
 
@@ -80,7 +81,7 @@ def advise(study: Study, weights: int) -> Advice:
     refined = advice.of("refine", "secure" if study.privacy.secure_sum else "local")
     fits = refined is not None and refined.round_ratio is not None and refined.round_ratio <= ROUND_NOISE
     strategy: Strategy = "refine" if fits else "one_shot"
-    reasons = (_why(refined), *_on_sums(study, advice, strategy))
+    reasons = (_why(refined), *_on_sums(study, advice, strategy), *_on_joint_steps(study))
     return Advice(outlooks, strategy, reasons)
 
 
@@ -95,11 +96,19 @@ def _outlook(study: Study, rounds: int, noise: Noise, weights: int) -> Outlook:
     ratio = embedding * math.sqrt(asked.feature_count)
     if not rounds:
         return Outlook("one_shot", noise, plan, *costs, embedding, ratio)
-    averaged = math.sqrt(sum(weight**2 for weight in asked.weights))
-    step = plan.noise_multiplier * plan.clip_norm * averaged / plan.nominal_batch
-    length = step * math.sqrt(weights) / plan.clip_norm
-    of_round = length / math.sqrt(plan.steps)
-    return Outlook("refine", noise, plan, *costs, embedding, ratio, step, length, of_round)
+    step = _step_noise(asked, plan)
+    length = step * math.sqrt(weights)
+    of_round = length / math.sqrt(asked.training.discriminator_steps)
+    return Outlook("refine", noise, plan, *costs, embedding, ratio, step * plan.clip_norm, length, of_round)
+
+
+def _step_noise(study: Study, plan: PrivacyPlan) -> float:
+    """The noise in each weight of one discriminator step of all sites, in clip norms."""
+    if study.joint:
+        sites = study.sites.count
+        return total_deviation(plan.event(Phase.TRAIN), sites) / (sites * plan.nominal_batch)
+    averaged = math.sqrt(sum(weight**2 for weight in study.weights))
+    return plan.noise_multiplier * averaged / plan.nominal_batch
 
 
 def _noises(study: Study) -> tuple[Noise, ...]:
@@ -129,7 +138,8 @@ def _variant(study: Study, rounds: int, noise: Noise) -> Study:
         privacy = privacy.model_copy(update={"nominal_batch": batch, "max_sites_per_patient": 1})
     privacy = privacy.model_copy(update={"secure_sum": noise == "secure"})
     strategy = "refine" if rounds else "one_shot"
-    update = {"rounds": rounds, "strategy": strategy, "sites": sites, "privacy": privacy}
+    share = study.share if rounds and noise == "secure" else "both"
+    update = {"rounds": rounds, "strategy": strategy, "share": share, "sites": sites, "privacy": privacy}
     return study.model_copy(update=update)
 
 
@@ -157,3 +167,16 @@ def _on_sums(study: Study, advice: Advice, strategy: Strategy) -> tuple[str, ...
         f"{local.embedding_noise:.2g} to {secure.embedding_noise:.2g}, where at most {study.privacy.collude} "
         f"of {study.sites.count} sites would help the coordinator",
     )
+
+
+def _on_joint_steps(study: Study) -> tuple[str, ...]:
+    """Whether the rounds of a study with secure sums may have their noise jointly, and how long they take."""
+    if not (study.privacy.secure_sum and study.private and study.rounds):
+        return ()
+    seconds = joint_seconds(study)
+    offer = "is offered" if seconds <= study.rounds_time_limit else "is not offered"
+    told = (
+        f"a secure sum in each discriminator step (share = gradient) {offer}: about {seconds:.0f} s for the "
+        f"rounds, by a rounds_time_limit of {study.rounds_time_limit:g} s"
+    )
+    return (told if study.joint else f"the rounds have each site's own full noise; {told}",)

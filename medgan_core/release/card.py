@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError
-from medgan_core.messages import Receipt, float_to_json
-from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SUMS
+from medgan_core.messages import Phase, Receipt, float_to_json
+from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SAMPLING, ACCOUNTANT_OF_SUMS
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import environment
 from medgan_core.release.spending import (
@@ -31,6 +31,7 @@ TRUST_MODEL = (
     "Noise is added locally: every site adds the full noise to what it sends, so the guarantee holds against "
     "the coordinator, the other sites and everybody who gets the release. There is no secure sum."
 )
+_OWN_NOISE = " In the training rounds every site adds the full noise itself, and nobody is trusted."
 NO_TRUST = "No noise was added: whoever sees the release, or what a site sent, may learn about its patients."
 INTENDED_USE = (
     "Research, teaching, and the development and testing of software where real images may not be shared.",
@@ -125,7 +126,7 @@ class ReleaseCard(BaseModel):
             neighbours=plan.neighbours,
             epsilon=release_epsilon(receipts, plan),
             delta=plan.delta,
-            accountant=ACCOUNTANT if plan.rules is None else ACCOUNTANT_OF_SUMS,
+            accountant=accountant(plan),
             trust_model=trust_model(plan, private),
             sites=spending(receipts, plan),
             plan=plan,
@@ -151,6 +152,13 @@ class ReleaseCard(BaseModel):
         return self.model_dump(mode="json")
 
 
+def accountant(plan: PrivacyPlan) -> str:
+    """How ε was computed."""
+    if plan.rules is None:
+        return ACCOUNTANT
+    return ACCOUNTANT_OF_SUMS + (ACCOUNTANT_OF_SAMPLING if plan.summed(Phase.TRAIN) else "")
+
+
 def trust_model(plan: PrivacyPlan, private: bool) -> str:
     """Whom a patient must trust, and for what."""
     if not private:
@@ -166,14 +174,16 @@ def trust_model(plan: PrivacyPlan, private: bool) -> str:
         f"{rules.survivors} were in the sum (drop = {rules.drop}); {rules.threshold} sites must help to open "
         f"one (threshold = {rules.threshold}), so that the coordinator cannot open another sum unnoticed. "
         "If more sites work together with the coordinator, what a site sent is protected by its own share of "
-        "the noise alone: the local epsilon. In the training rounds every site adds the full noise itself, "
-        "and nobody is trusted."
+        "the noise alone: the local epsilon." + ("" if plan.summed(Phase.TRAIN) else _OWN_NOISE)
     )
 
 
 def summed_queries(plan: PrivacyPlan) -> str:
     """What of a run under secure sum goes through one, in words."""
-    return "one-shot query, gate and evaluation" if plan.gate else "one-shot query and evaluation"
+    names = ["one-shot query", "gate", "evaluation"] if plan.gate else ["one-shot query", "evaluation"]
+    if plan.summed(Phase.TRAIN):
+        names.append("training steps")
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def plain(value: Any) -> Any:

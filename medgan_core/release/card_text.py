@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from medgan_core.messages import Phase
 from medgan_core.release.card import ReleaseCard, summed_queries
 
 _BANNER = (
@@ -134,9 +135,10 @@ def _mechanism(card: ReleaseCard) -> str:
     }
     if plan.rules is not None:
         rows["secure sum"] = (
-            f"{summed_queries(plan)}, noise in {plan.rules.shares} or more shares of discrete "
-            "Gaussians; training steps with each site's own full noise"
+            f"{summed_queries(plan)}, noise in {plan.rules.shares} or more shares of discrete Gaussians"
         )
+        if not plan.summed(Phase.TRAIN):
+            rows["secure sum"] += "; training steps with each site's own full noise"
     return _table(rows)
 
 

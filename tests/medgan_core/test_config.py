@@ -154,6 +154,39 @@ def test_an_impossible_value_is_told_with_name_value_and_expectation(key: str, v
     assert error.exit_code == 2
 
 
+JOINT = {
+    "share": "gradient",
+    "strategy": "refine",
+    "data__classes": ["a", "b"],
+    "privacy__secure_sum": True,
+    "privacy__mode": "dp",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("privacy__secure_sum", False),
+        ("privacy__mode", "off"),
+        ("strategy", "one_shot"),
+        ("strategy", "auto"),
+        ("sites__weights", [1.0, 2.0, 1.0]),
+        ("training__adaptive", True),
+    ],
+)
+def test_joint_steps_need_secure_sums_of_equal_parts_under_privacy(key: str, value: Any) -> None:
+    assert changed(**JOINT).joint
+    with pytest.raises(ConfigError, match="for share = gradient") as caught:
+        changed(**JOINT | {key: value})
+    assert caught.value.name == key.replace("__", ".")
+
+
+def test_a_joint_step_is_a_training_round() -> None:
+    asked = changed(**JOINT, rounds=4, training__discriminator_steps=25)
+    assert (asked.rounds, asked.training_rounds) == (4, 100)
+    assert changed(rounds=4).training_rounds == 4
+
+
 def test_a_bad_item_of_a_list_is_named_by_its_place() -> None:
     with pytest.raises(ConfigError, match=r"^sites\.weights\.1 = nan: expected a finite number"):
         changed(sites__weights=[1.0, math.nan, 1.0])

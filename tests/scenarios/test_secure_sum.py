@@ -85,9 +85,10 @@ def test_one_hospital_fails_in_a_stage_and_the_run_is_released(
     assert "Secure sum" in card
 
 
-def test_both_engines_end_with_the_same_sums(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", ["both", "gradient"])
+def test_both_engines_end_with_the_same_sums(tmp_path: Path, share: str) -> None:
     root = write_set(tmp_path / "data", patients=80)
-    asked = tiny_study(sites__count=4, privacy__secure_sum=True, privacy__drop=1)
+    asked = tiny_study(sites__count=4, privacy__secure_sum=True, privacy__drop=1, share=share)
     ends = []
     for engine in ("loop", "flower"):
         launch = Launch(data=str(root), engine=engine)

@@ -38,6 +38,15 @@ def test_metrics_come_with_each_round() -> None:
     assert stream.getvalue() == "round 1 train: G loss 0.500, D on fakes 75%\n"
 
 
+def test_of_joint_steps_every_round_s_last_is_told() -> None:
+    shown, stream = terminal(tty=False)
+    joint = tiny_study(sites__count=3, privacy__secure_sum=True, share="gradient", rounds=2)
+    shown.begin(joint, done=0)
+    for number in range(1, joint.training_rounds + 1):
+        shown.finished({**ENTRY, "round": number})
+    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["2", "4"]
+
+
 def test_texts_with_brackets_are_shown_as_they_are() -> None:
     shown, stream = terminal(tty=False)
     shown.say("data.classes = ['a'] [bold]")

@@ -211,7 +211,7 @@ def test_a_sealed_request_is_found_by_its_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
-        ({"sampling_rate": 0.5}, "shares"),
+        ({"sampling_rate": 0.0}, "sampling_rate"),
         ({"dimension": 0}, "shares"),
         ({"shares": -1}, "shares"),
         ({"share_deviation": 0.3}, "share_deviation"),

@@ -104,9 +104,9 @@ def test_without_privacy_the_sums_are_exact_and_infinite() -> None:
 
 def test_every_field_of_sums_is_in_the_digest(plan: PrivacyPlan) -> None:
     names = [name for name in asdict(plan) if name.startswith("sum_") or name.endswith("_size")]
-    assert len(names) == 6
+    assert len(names) == 7
     others = {replace(plan, **{name: getattr(plan, name) + 1}).digest() for name in [*names, "max_repeats"]}
-    assert len(others - {plan.digest()}) == 7
+    assert len(others - {plan.digest()}) == 8
 
 
 def test_two_sites_have_no_secure_sum() -> None:

@@ -133,7 +133,7 @@ def test_rounds_are_recommended_up_to_the_documented_noise(secure: bool) -> None
         advice = advise(study(asked, nominal_patients=size), WEIGHTS)
         assert advice.strategy == strategy
         assert advice.reasons[0].startswith(f"{strategy}: ")
-        assert any("a secure sum" in reason for reason in advice.reasons) == (not secure)
+        assert any("(privacy.secure_sum)" in reason for reason in advice.reasons) == (not secure)
 
 
 def test_it_goes_by_the_noise_of_the_sums_that_the_study_asks_for() -> None:

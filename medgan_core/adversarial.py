@@ -1,0 +1,92 @@
+"""The parts of the adversarial rounds that touch no patient, the same wherever a step is done."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn, optim
+
+from medgan_core.config import Study
+from medgan_core.gan.steps import Anchor
+from medgan_core.gan.task import GanTask
+from medgan_core.messages import PROPORTIONS, Array, Arrays
+from medgan_core.privacy.embedding import Embedding, Features
+from medgan_core.seeds import Seeds
+
+
+def pace(study: Study, number: int) -> float:
+    """The share of the learning rates in a training round: 1 in the first, the study's final in the last."""
+    last = max(study.training_rounds - 1, 1)
+    done = min((number - 1) / last, 1.0)
+    return 1.0 - done * (1.0 - study.training.final_learning_rate)
+
+
+def ema_decay(study: Study, number: int) -> float:
+    """That of the generator's moving average after a training round.
+
+    The study gives it for all steps of a round together, so a joint step has a root of it; the first rounds
+    forget faster, since the average has only begun.
+    """
+    whole = study.training.ema_decay ** (study.rounds / study.training_rounds)
+    return float(min(whole, (1 + number) / (10 + number)))
+
+
+def label_shares(statistics: Arrays, site: str, classes: int) -> Tensor:
+    """How often each class is drawn for the discriminator's fakes, [classes].
+
+    As the site itself released by noisy counts, so that its discriminator cannot tell fakes by their label
+    where the site has many of one class and few of another; uniform where it released nothing.
+    """
+    known = statistics.get(f"{PROPORTIONS}{site}")
+    return torch.full((classes,), 1.0 / classes) if known is None else torch.tensor(known)
+
+
+def anchor_of(study: Study, task: GanTask, statistics: Arrays, seeds: Seeds) -> Anchor | None:
+    """The mismatch of fakes to the released embedding, with gradients; None where it counts nothing."""
+    if study.training.anchor_weight == 0:
+        return None
+    features = _features(study, task.image_shape, seeds)
+    embedding = Embedding.read(torch.tensor(statistics["embedding"]), study.one_shot.count_weight)
+    return lambda fakes, labels: embedding.mismatch(features(fakes), labels)
+
+
+@lru_cache(maxsize=1)
+def _features(study: Study, image_shape: tuple[int, int, int], seeds: Seeds) -> Features:
+    return Features.of(study.one_shot, image_shape, seeds)
+
+
+def mean_fake_loss(task: GanTask, fakes: Tensor, labels: Tensor, network: nn.Module) -> Tensor:
+    """The discriminator's mean loss over fakes."""
+    return task.fake_loss(network, fakes, labels).mean()
+
+
+def discriminator_rule(study: Study, number: int, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """That of a training round: SGD with momentum moves under privacy noise, Adam does not."""
+    asked = study.training
+    rate = asked.discriminator_learning_rate * pace(study, number)
+    if asked.discriminator_optimizer == "sgd":
+        return optim.SGD(parameters, rate, momentum=0.9)
+    return optim.Adam(parameters, rate, betas=(0.5, 0.999))
+
+
+def generator_rule(study: Study, number: int, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """The generator's update rule in a training round."""
+    rate = study.training.generator_learning_rate * pace(study, number)
+    return optim.Adam(parameters, rate, betas=(0.5, 0.999))
+
+
+def take_state(rule: optim.Optimizer) -> dict[str, Array]:
+    """What an update rule remembers of the steps before, for `put_state`."""
+    flat: dict[str, Array] = {}
+    for index, state in rule.state_dict()["state"].items():
+        flat |= {f"{index}.{k}": torch.as_tensor(v).numpy().copy() for k, v in state.items() if v is not None}
+    return flat
+
+
+def put_state(rule: optim.Optimizer, arrays: Arrays) -> None:
+    """Have an update rule go on where `take_state` was called, with its own learning rate."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, array in arrays.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = torch.tensor(array)
+    rule.load_state_dict(rule.state_dict() | {"state": state})
