@@ -164,7 +164,14 @@ def _gradient(asked: _Asked) -> torch.Tensor:
     """The clipped gradients of the real term, summed over a fresh sample of patients: [weights]."""
     discriminator = asked.task.make_discriminator()
     load(discriminator, asked.request.groups["discriminator"])
-    return asked.plan.gradient_sum(discriminator, asked.task.real_loss, *_patient_sampler(asked)())
+    training = asked.study.training
+    return asked.plan.gradient_sum(
+        discriminator,
+        asked.task.real_loss,
+        *_patient_sampler(asked)(),
+        physical_batch=training.physical_batch,
+        precision=training.precision,
+    )
 
 
 def _train(asked: _Asked, local: Groups) -> RoundResult:
@@ -176,7 +183,13 @@ def _train(asked: _Asked, local: Groups) -> RoundResult:
     if known := local.get("discriminator") or asked.request.groups.get("discriminator"):
         load(discriminator, known)
     make_rule = partial(discriminator_rule, study, asked.request.round)
-    optimizer = asked.plan.optimizer(discriminator, make_rule, asked.random)
+    optimizer = asked.plan.optimizer(
+        discriminator,
+        make_rule,
+        asked.random,
+        physical_batch=study.training.physical_batch,
+        precision=study.training.precision,
+    )
     if "momentum" in local:
         put_state(optimizer.rule, local["momentum"])
     metrics = _adversarial_steps(asked, generator, optimizer)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from medgan_core.defaults import LARGE_IMAGES, LARGE_SIDE, WITHOUT_PRIVACY, with_defaults
 from medgan_core.errors import ConfigError, InputError
 
 IMAGE_SIZES = (28, 32, 64, 128)
@@ -24,6 +25,7 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positively = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+Precision = Literal["float32", "bfloat16", "auto"]
 Positives = Annotated[tuple[Positively, ...], Field(strict=False)]
 
 
@@ -107,9 +109,9 @@ class OneShotConfig(_Section):
 
     frequencies: Annotated[int, Field(ge=8, le=100_000)] = 1000
     bandwidths: Annotated[Positives, Field(min_length=1)] = (0.03,)
-    gabor_bandwidths: Positives = (0.2,)
+    gabor_bandwidths: Positives = (0.06,)
     count_weight: Positively = 0.2
-    iterations: Annotated[int, Field(ge=0)] = 400
+    iterations: Annotated[int, Field(ge=0)] = 1500
     batch: Annotated[int, Field(ge=2)] = 128
     learning_rate: Positively = 5e-3
 
@@ -122,11 +124,15 @@ class TrainingConfig(_Section):
     beside the discriminator. Both learning rates fall linearly over the rounds to the share
     `final_learning_rate` of what they were. The defaults are those of a private run: a small discriminator
     under SGD with momentum, held close to the embedding; `WITHOUT_PRIVACY` replaces some of them.
+
+    `precision` is that of the passes through both networks while they are trained: "auto" is bfloat16 where
+    the device is made for it, so that figures differ a little between machines. `physical_batch`: how many
+    of a private step's images pass through the discriminator at once, for devices with little memory.
     """
 
     loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
     latent_size: Annotated[int, Field(ge=1, le=1024)] = 64
-    generator_width: Annotated[int, Field(ge=4, le=512)] = 24
+    generator_width: Annotated[int, Field(ge=4, le=512)] = 48
     generator_learning_rate: Positively = 2e-4
     generator_every: Positive = 1
     adaptive: bool = False
@@ -134,26 +140,12 @@ class TrainingConfig(_Section):
     discriminator_steps: Positive = 100
     discriminator_optimizer: Literal["sgd", "adam"] = "sgd"
     discriminator_learning_rate: Positively = 0.01
+    precision: Precision = "auto"
+    physical_batch: Positive | None = None
     final_learning_rate: Fraction = 0.2
     batch: Annotated[int, Field(ge=2)] = 64
     anchor_weight: Annotated[float, Field(ge=0)] = 5.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
-
-
-WITHOUT_PRIVACY: dict[str, dict[str, Any]] = {
-    "privacy": {"sampling_rate": 0.1},
-    "one_shot": {"iterations": 1000},
-    "training": {
-        "discriminator_width": 32,
-        "discriminator_steps": 200,
-        "discriminator_optimizer": "adam",
-        "discriminator_learning_rate": 5e-4,
-        "generator_learning_rate": 1e-3,
-        "batch": 128,
-        "anchor_weight": 6.0,
-    },
-}
-"""What a run without privacy has for defaults: larger batches, and a discriminator that no noise disturbs."""
 
 
 class EvaluationConfig(_Section):
@@ -194,7 +186,7 @@ class Study(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     task: Literal["synthesis"] = "synthesis"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    strategy: Literal["refine", "one_shot", "auto"] = "refine"
+    strategy: Literal["auto", "refine", "one_shot"] = "auto"
     rounds: Annotated[int, Field(ge=0, le=100_000)] = 3
     share: Literal["both", "generator", "gradient"] = "both"
     rounds_time_limit: Positively = 1500.0
@@ -208,17 +200,18 @@ class Study(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_strategy_and_mode(cls, body: Any) -> Any:
+    def _defaults_of_facts(cls, body: Any) -> Any:
         if not isinstance(body, Mapping):
             return body
+        if body.get("share") == "gradient":
+            body = {"strategy": "refine", **body}
         if body.get("strategy") == "one_shot":
             body = {**body, "rounds": 0}
-        privacy = body.get("privacy")
-        if not isinstance(privacy, Mapping) or privacy.get("mode") != "off":
-            return body
-        asked = {name: body.get(name, {}) for name in WITHOUT_PRIVACY}
-        tables = {name: section for name, section in asked.items() if isinstance(section, Mapping)}
-        return {**body, **{name: {**WITHOUT_PRIVACY[name], **section} for name, section in tables.items()}}
+        privacy, data = body.get("privacy"), body.get("data")
+        if isinstance(privacy, Mapping) and privacy.get("mode") == "off":
+            body = with_defaults(body, WITHOUT_PRIVACY)
+        side = data.get("image_size") if isinstance(data, Mapping) else None
+        return with_defaults(body, LARGE_IMAGES) if isinstance(side, int) and side > LARGE_SIDE else body
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

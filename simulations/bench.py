@@ -26,7 +26,7 @@ def bench(
     runs = []
     for seed in seeds:
         resolved = load_study(study_path(study), [*overrides, f"seed={seed}"])
-        runs.append(_one(resolved, launch, progress))
+        runs.append(_one(resolved, launch, progress) | {"secure_sum": resolved.privacy.secure_sum})
         reached = runs[-1]["public"]["train_on_synthetic"]
         progress.say(f"seed {seed}: accuracy {reached['accuracy']}, AUC {reached['auc']}")
     return {
@@ -36,6 +36,7 @@ def bench(
         "privacy": runs[0]["privacy"],
         "unit": runs[0]["unit"],
         "epsilon": runs[0]["epsilon"],
+        "secure_sum": runs[0]["secure_sum"],
         "seconds": round(median(run["seconds"] for run in runs)),
         **{
             kind: {figure: median(float(run["public"][kind][figure]) for run in runs) for figure in _FIGURES}
@@ -63,7 +64,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [head, "|---|---|---|---|---|---|---|"]
     for row in rows:
         private = row["privacy"] == "dp"
-        privacy = f"ε = {float(row['epsilon']):.1f} ({row['unit']})" if private else "**not private**"
+        summed = ", secure sum" if row["secure_sum"] else ""
+        privacy = f"ε = {float(row['epsilon']):.1f} ({row['unit']}{summed})" if private else "**not private**"
         figures = [
             f"{row[kind][figure]:.3f}"
             for kind in ("train_on_synthetic", "train_on_real")

@@ -9,6 +9,7 @@ import typer
 
 from medgan_core.config import Study, load_study
 from medgan_core.errors import InputError, MedGANError
+from medgan_core.memory import keep_freed_memory
 from medgan_core.terminal import run as run_app
 from simulations.benchmarks.cli import app as bench
 
@@ -150,5 +151,11 @@ def _show(run: "RunFolder") -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """The command with the process's arguments."""
     run_app(app)
+
+
+def launch() -> None:
+    """The console script."""
+    keep_freed_memory()
+    main()

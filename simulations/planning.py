@@ -1,5 +1,6 @@
 """The planner at work on a study: its advice, a study that follows it, and the table of `medgan-sim plan`."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -10,9 +11,8 @@ from medgan_core.privacy.planner import Advice, Outlook, advise
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator
 
-_NOISES = {"local": "local noise", "secure": "secure sum", "pooled": "one pooled site (ceiling)"}
-_STRATEGIES = {"one_shot": "one-shot", "refine": "one-shot, rounds"}
-_COLUMNS = (
+_STRATEGIES = {"one_shot": "one-shot", "refine": "rounds"}
+_ROWS = (
     ("σ one-shot", "multiplier of the one-shot query's noise"),
     ("σ steps", "multiplier of a discriminator step's noise"),
     ("embedding", "noise in each coordinate of a class's mean embedding"),
@@ -22,6 +22,12 @@ _COLUMNS = (
     ("in a round", "the same, averaged over the steps of a round: what the planner goes by"),
     ("ε", "of the run, the larger of its accounts"),
     ("local ε", "where more sites than assumed help the coordinator"),
+)
+_COLUMNS = (
+    ("one-shot, rounds", "the one-shot query alone; with adversarial rounds after it"),
+    ("local", "each site adds its own full noise"),
+    ("secure", "each site adds a share of the noise to a secure sum"),
+    ("pooled", "all patients at one site: the ceiling"),
 )
 
 
@@ -36,30 +42,33 @@ def advice(study: Study) -> Advice:
 def decided(study: Study) -> Study:
     """The study with a strategy: where it says "auto", the one that the planner recommends.
 
+    Where only the data know the classes the planner cannot tell, and the rounds are done.
+
     Raises ConfigError for joint steps that would take longer than the study allows.
     """
     check_time(study)
     if study.strategy != "auto":
         return study
-    strategy = advice(study).strategy
+    strategy = advice(study).strategy if study.data.classes else "refine"
     return study.model_copy(
         update={"strategy": strategy, "rounds": study.rounds if strategy == "refine" else 0}
     )
 
 
 def show(study: Study, told: Advice, console: Console) -> None:
-    """Print the table, what its columns are, and the recommendation with its reasons."""
+    """Print a table of a column for each strategy and noise, what its words mean, and the recommendation."""
     sites = f"{study.sites.count} sites of nominally {study.sites.nominal_patients} patients"
     rounds = f"{study.rounds} rounds of {study.training.discriminator_steps} steps"
     budget = f"ε = {study.privacy.epsilon:g}, δ = {study.privacy.delta:g}" if study.private else "NOT PRIVATE"
-    table = Table("strategy", title=f"{study.name}: {sites}, {rounds}, {budget}")
-    for name, _ in _COLUMNS:
-        table.add_column(name, justify="right")
+    console.print(f"{study.name}: {sites}, {rounds}, {budget}", highlight=False, markup=False, soft_wrap=True)
+    table = Table("", box=SIMPLE_HEAD, padding=0)
     for outlook in told.outlooks:
-        table.add_row(f"{_STRATEGIES[outlook.strategy]}, {_NOISES[outlook.noise]}", *_cells(outlook))
+        table.add_column(f"{_STRATEGIES[outlook.strategy]}\n{outlook.noise}", justify="right", min_width=9)
+    for (name, _), figures in zip(_ROWS, zip(*map(_cells, told.outlooks), strict=True), strict=True):
+        table.add_row(name, *figures)
     console.print(table)
-    for name, meaning in _COLUMNS:
-        console.print(f"{name}: {meaning}", style="dim", highlight=False)
+    for name, meaning in (*_COLUMNS, *_ROWS):
+        console.print(f"{name}: {meaning}", style="dim", highlight=False, soft_wrap=True)
     for line in (f"recommended: {told.strategy}", *told.reasons):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

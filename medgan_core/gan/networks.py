@@ -14,6 +14,8 @@ from torch.nn.functional import leaky_relu, one_hot
 class Generator(nn.Module):
     """Latent [b, z] and labels [b] to images [b, c, s, s] in [-1, 1].
 
+    Its grids grow by interpolation and not by transposed convolutions, whose patterns
+    (Odena, Dumoulin, Olah 2016, https://doi.org/10.23915/distill.00003) a private loss does not remove.
     Its BatchNorm sees fakes alone, and no running statistics leave it: in evaluation it normalises by
     statistics that `calibrate` collects from fakes.
     """
@@ -28,7 +30,8 @@ class Generator(nn.Module):
         blocks: list[nn.Module] = []
         for before, after in pairwise(widths):
             blocks += [
-                nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
+                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.Upsample(scale_factor=2, mode="bilinear"),
                 nn.BatchNorm2d(after),
                 nn.LeakyReLU(0.2),
             ]

@@ -5,18 +5,18 @@ patient as the unit: the gradients of a patient's images are averaged first, the
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn, optim
 
+from medgan_core.config import Precision
 from medgan_core.errors import ConfigError
+from medgan_core.precision import halves
 from medgan_core.privacy.book_keeping import BookKeeper, ExampleLoss
 from medgan_core.privacy.grid import to_grid
 from medgan_core.privacy.noise import SecretRandom
 
 FreeLoss = Callable[[nn.Module], Tensor]
-Precision = Literal["float32", "bfloat16", "auto"]
 
 
 class NoisedOptimizer:
@@ -151,22 +151,22 @@ class PrivateOptimizer(NoisedOptimizer):
 
 
 def clipped_grid_sum(
-    network: nn.Module, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor, clip_norm: float
+    network: nn.Module,
+    loss: ExampleLoss,
+    images: Tensor,
+    labels: Tensor,
+    owner: Tensor,
+    clip_norm: float,
+    *,
+    physical_batch: int | None = None,
+    precision: Precision = "float32",
 ) -> Tensor:
     """Σ over patients of their clipped gradients, in units of the clip norm, on the grid of secure sums.
 
     Int64 [weights], without noise; the arguments are those of `PrivateOptimizer.step`. One patient moves it
     by at most `grid.sensitivity_of_gradients`. Called by `PrivacyPlan.gradient_sum` alone.
     """
-    total = BookKeeper(network).clipped_sum(loss, images, labels, owner, clip_norm)
+    half = halves(precision, next(network.parameters()).device)
+    keeper = BookKeeper(network, physical_batch=physical_batch, half=half)
+    total = keeper.clipped_sum(loss, images, labels, owner, clip_norm)
     return to_grid(torch.cat([part.double().flatten() for part in total]) / clip_norm)
-
-
-def halves(precision: Precision, device: torch.device) -> bool:
-    """Whether the passes run in bfloat16 on this device; `auto` asks the device whether it gains by it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return any(bool(features.get(feature)) for feature in ("avx512_bf16", "amx_bf16"))

@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn, optim
 
-from medgan_core.config import GATE_SIZE, Study
+from medgan_core.config import GATE_SIZE, Precision, Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import AccountName, Event, Phase, phase_at
 from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites, smallest_noise
 from medgan_core.privacy.book_keeping import ExampleLoss
-from medgan_core.privacy.engine import Precision, PrivateOptimizer, clipped_grid_sum
+from medgan_core.privacy.engine import PrivateOptimizer, clipped_grid_sum
 from medgan_core.privacy.grid import room, sensitivity_of_gradients, share_deviation
 from medgan_core.privacy.noise import SecretRandom
 from medgan_core.privacy.sum_rules import SumRules
@@ -176,7 +176,15 @@ class PrivacyPlan:
         return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def gradient_sum(
-        self, network: nn.Module, loss: ExampleLoss, images: Tensor, labels: Tensor, owner: Tensor
+        self,
+        network: nn.Module,
+        loss: ExampleLoss,
+        images: Tensor,
+        labels: Tensor,
+        owner: Tensor,
+        *,
+        physical_batch: int | None = None,
+        precision: Precision = "float32",
     ) -> Tensor:
         """What the patients sampled for a joint step add to its secure sum, without noise: int64 [weights].
 
@@ -187,7 +195,16 @@ class PrivacyPlan:
             raise ConfigError(
                 "gradient_size", self.gradient_size, f"a plan that sums {size} weights securely"
             )
-        return clipped_grid_sum(network, loss, images, labels, owner, self.clip_norm)
+        return clipped_grid_sum(
+            network,
+            loss,
+            images,
+            labels,
+            owner,
+            self.clip_norm,
+            physical_batch=physical_batch,
+            precision=precision,
+        )
 
     def optimizer(
         self,

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medgan_core.errors import MedGANError
+from medgan_core.memory import SETTINGS
 from medgan_core.record import make_folder, write_json
 from simulations.benchmarks.steps import METHODS, Setting, Step
 
@@ -29,9 +30,7 @@ _WARM = 2
 _PROCESS = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 33),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 35),
-    "MALLOC_TOP_PAD_": str(1 << 28),
+    **SETTINGS,
 }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import softplus
 
-from medgan_core.privacy.engine import Precision
+from medgan_core.config import Precision
 from medgan_core.privacy.hooks import Hooked
 from medgan_core.privacy.noise import Keystream, SecretRandom
 from medgan_core.privacy.plan import PrivacyPlan

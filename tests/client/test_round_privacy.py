@@ -54,6 +54,7 @@ class Told:
 def _study(*, share: str = "both", data: dict[str, Any] | None = None, **training: Any) -> Study:
     small = {
         "discriminator_width": 4,
+        "precision": "float32",
         "generator_width": 4,
         "latent_size": 4,
         "batch": 6,
@@ -62,6 +63,7 @@ def _study(*, share: str = "both", data: dict[str, Any] | None = None, **trainin
     return parse_study(
         {
             "name": "x",
+            "strategy": "refine",
             "seed": 5,
             "share": share,
             "data": {"kind": "npz", "path": "x"} | (data or {}),

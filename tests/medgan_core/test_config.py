@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from medgan_core.config import (
     IMAGE_SIZES,
-    WITHOUT_PRIVACY,
     Study,
     flatten,
     load_study,
     parse_study,
     unflatten,
 )
+from medgan_core.defaults import LARGE_IMAGES, WITHOUT_PRIVACY
 from medgan_core.errors import ConfigError, InputError
 
 STUDIES = sorted((Path(__file__).parents[2] / "simulations" / "studies").glob("*.toml"))
@@ -75,6 +75,20 @@ def test_without_privacy_other_defaults_hold_and_what_is_written_still_counts(tm
     assert load_study(tmp_path / "study.toml") == study
     with pytest.raises(ConfigError, match=r"^training = 3: expected a table"):
         changed(privacy__mode="off", training=3)
+
+
+def test_large_images_have_smaller_defaults_and_what_is_written_still_counts() -> None:
+    assert changed(data__image_size=32).training.generator_width == changed().training.generator_width
+    large = changed(data__image_size=64, one_shot__iterations=7)
+    assert large.training.generator_width == LARGE_IMAGES["training"]["generator_width"]
+    assert large.one_shot.iterations == 7
+    assert changed(data__image_size=64, privacy__mode="off").training.discriminator_width == 32
+
+
+def test_joint_steps_are_rounds_that_the_planner_is_not_asked_about() -> None:
+    assert changed().strategy == "auto"
+    joint = changed(share="gradient", privacy__secure_sum=True, data__classes=["a", "b"])
+    assert joint.strategy == "refine"
 
 
 def test_a_study_cannot_be_changed() -> None:

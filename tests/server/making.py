@@ -18,6 +18,7 @@ SITES = ("site-1", "site-2", "site-3")
 CLASSES = ("normal", "pneumonia")
 TINY: dict[str, Any] = {
     "name": "tiny",
+    "strategy": "refine",
     "rounds": 2,
     "data": {"kind": "npz", "path": "x.npz", "classes": list(CLASSES)},
     "sites": {"count": 3},
@@ -25,6 +26,7 @@ TINY: dict[str, Any] = {
     "one_shot": {"frequencies": 8, "iterations": 1, "batch": 4},
     "training": {
         "latent_size": 4,
+        "precision": "float32",
         "generator_width": 4,
         "discriminator_width": 4,
         "discriminator_steps": 1,

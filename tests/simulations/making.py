@@ -15,6 +15,7 @@ from medgan_core.privacy.noise import SecretRandom, SeededRandom
 
 TINY: dict[str, Any] = {
     "name": "tiny",
+    "strategy": "refine",
     "rounds": 1,
     "data.kind": "npz",
     "data.path": "tiny.npz",
@@ -30,6 +31,7 @@ TINY: dict[str, Any] = {
     "one_shot.frequencies": 8,
     "one_shot.iterations": 2,
     "one_shot.batch": 8,
+    "training.precision": "float32",
     "training.latent_size": 4,
     "training.generator_width": 4,
     "training.discriminator_width": 4,

@@ -22,6 +22,7 @@ def row(study: str, auc: float, **other: Any) -> dict[str, Any]:
         "privacy": "dp",
         "unit": "patient",
         "epsilon": 9.99,
+        "secure_sum": False,
         "seconds": 12,
         "seeds": [0],
         "runs": [figures],
@@ -48,9 +49,11 @@ def test_damaged_results_are_named_and_not_overwritten(tmp_path: Path) -> None:
 
 def test_the_table_says_epsilon_and_unit_or_not_private() -> None:
     rows = [row("a", 0.9441), row("b", 0.97, privacy="NOT PRIVATE", epsilon="inf", unit="image")]
+    rows += [row("c", 0.95, epsilon=1.0, secure_sum=True)]
     lines = table(rows).splitlines()
     assert lines[2] == "| a | ε = 10.0 (patient) | 0.500 | 0.944 | 0.500 | 0.981 | 12 |"
     assert lines[3].startswith("| b | **not private** | 0.500 | 0.970 |")
+    assert lines[4].startswith("| c | ε = 1.0 (patient, secure sum) | 0.500 | 0.950 |")
 
 
 def test_a_row_has_the_medians_over_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,7 +74,7 @@ def test_a_row_has_the_medians_over_seeds(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_bench_runs_the_study_and_keeps_no_run(data: Path, tmp_path: Path) -> None:
     study = study_file(tmp_path, rounds=0, evaluation__reports=True)
     made = bench(str(study), [], [0], Launch(data=str(data), public=True), Silent())
-    assert made["unit"] == "patient"
+    assert (made["unit"], made["secure_sum"]) == ("patient", False)
     assert 0 <= made["train_on_real"]["accuracy"] <= 1
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
 

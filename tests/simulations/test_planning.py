@@ -21,7 +21,7 @@ AUTO = {"strategy": "auto"}
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "argv", ["medgan-sim", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
         cli.main()
@@ -38,21 +38,20 @@ def test_the_table_shows_every_strategy_and_reads_no_data(
     said = printed(monkeypatch, capsys, "plan", path, "--set", "sites.nominal_patients=40")
     for words in (
         "tiny: 3 sites of nominally 40 patients, 1 rounds of 2 steps, ε = 10, δ = 1e-05",
-        "one-shot, local noise",
-        "one-shot, secure sum",
-        "one-shot, rounds, local noise",
-        "one-shot, rounds, one pooled site (ceiling)",
+        "pooled: all patients at one site: the ceiling",
         "recommended: one_shot",
         "one_shot: averaged over a round the noise in the discriminator's gradient is",
         "a secure sum (privacy.secure_sum) would lower the noise",
         "embedding: noise in each coordinate of a class's mean embedding",
     ):
         assert words in said
-    [row] = [line for line in said.splitlines() if "rounds, local noise" in line]
-    outlook = advice(tiny_study(sites__count=3, sites__nominal_patients=40)).of("refine", "local")
-    assert outlook is not None
-    assert f"{outlook.embedding_noise:.3g}" in row
-    assert f"{outlook.round_ratio:.3g}" in row
+    advised = advice(tiny_study(sites__count=3, sites__nominal_patients=40))
+    assert [(outlook.strategy, outlook.noise) for outlook in advised.outlooks] == [
+        (strategy, noise) for strategy in ("one_shot", "refine") for noise in ("local", "secure", "pooled")
+    ]
+    lines = {line.split("  ")[0].strip(): line.split() for line in said.splitlines()}
+    assert lines["embedding"][1:] == [f"{outlook.embedding_noise:.3g}" for outlook in advised.outlooks]
+    assert lines["in a round"][6:] == [f"{outlook.round_ratio:.3g}" for outlook in advised.outlooks[3:]]
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -54,7 +54,8 @@ class Page(HTMLParser):
 def study(rounds: int = 3, mode: str = "dp", share: str = "both") -> Study:
     data = {"kind": "npz", "path": "set.npz", "classes": ["normal", "<b>"]}
     privacy = {"mode": mode}
-    return parse_study({"name": "chest", "rounds": rounds, "share": share, "data": data, "privacy": privacy})
+    body = {"name": "chest", "strategy": "refine", "rounds": rounds, "share": share}
+    return parse_study({**body, "data": data, "privacy": privacy})
 
 
 def plan(asked: Study, unit: Any = "patient") -> PrivacyPlan:

@@ -168,7 +168,7 @@ def test_sites_that_do_not_trust_count_the_local_epsilon(
 
 def test_shipped_studies_of_three_sites_and_more_are_allowed_by_the_default_policy() -> None:
     for name in ("pneumonia", "mnist", "phantoms"):
-        shipped = load_study(study_path(name), ["privacy.secure_sum=true"])
+        shipped = load_study(study_path(name), ["privacy.secure_sum=true", "strategy=refine"])
         plan = PrivacyPlan.of(shipped, "patient")
         for account in ("training", "held_out"):
             holds = plan.holds(account)

@@ -11,6 +11,7 @@ from medgan_core.config import TrainingConfig
 from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.networks import Discriminator, Generator
 from medgan_core.gan.task import GanTask
+from medgan_core.precision import halves
 
 
 def synthesis(
@@ -27,8 +28,10 @@ def synthesis(
 
     def sample(generator: nn.Module, labels: Tensor, random: torch.Generator) -> Tensor:
         latent = torch.randn(len(labels), latent_size, generator=random)
-        images: Tensor = generator(latent, labels)
-        return images
+        half = generator.training and halves(training.precision, latent.device)
+        with torch.autocast(latent.device.type, torch.bfloat16, enabled=half):
+            images: Tensor = generator(latent, labels)
+        return images.float()
 
     return GanTask(
         name="synthesis",

@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 from medgan_core.errors import ConfigError
 from medgan_core.gan.networks import Discriminator
 from medgan_core.privacy.book_keeping import BookKeeper
-from medgan_core.privacy.engine import Precision, PrivateOptimizer, halves
+from medgan_core.privacy.engine import PrivateOptimizer
 from medgan_core.privacy.noise import Keystream, SecretRandom, SeededRandom
 from tests.medgan_core.privacy.reference import by_hand, clipped_sum
 
@@ -540,24 +540,6 @@ def test_in_half_precision_passes_are_bfloat16_and_noise_and_weights_are_not(cli
 
 def test_the_default_is_float32_whatever_the_machine() -> None:
     assert not _optimizer(_line(), Silent())._half
-
-
-@pytest.mark.parametrize(
-    ("precision", "features", "expected"),
-    [
-        ("float32", {"avx512_bf16": True}, False),
-        ("bfloat16", {}, True),
-        ("auto", {"avx512_bf16": True}, True),
-        ("auto", {"amx_bf16": True}, True),
-        ("auto", {"avx512_bf16": False, "avx512_f": True}, False),
-        ("auto", {}, False),
-    ],
-)
-def test_auto_is_half_precision_where_the_processor_is_made_for_it(
-    precision: Precision, features: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
-    assert halves(precision, torch.device("cpu")) is expected
 
 
 def test_a_physical_batch_gives_the_step_of_the_whole_batch() -> None:

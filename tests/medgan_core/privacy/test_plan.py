@@ -1,5 +1,6 @@
 import inspect
 import math
+import re
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def _study(
 ) -> Study:
     body: dict[str, Any] = {
         "name": "x",
+        "strategy": "refine",
         "rounds": rounds,
         "data": {"kind": "npz", "path": "x"},
         "privacy": PRIVACY | (privacy or {}),
@@ -191,7 +193,8 @@ def test_the_optimiser_carries_out_what_the_plan_accounts_for(plan: PrivacyPlan)
 def test_only_a_plan_makes_a_private_optimiser_and_opacus_hooks_serve_benchmarks_alone() -> None:
     packages = [REPOSITORY / name for name in ("medgan_core", "client", "server", "simulations")]
     sources = [path for package in packages for path in package.rglob("*.py")]
-    makers = {p.name for p in sources if "PrivateOptimizer(" in p.read_text(encoding="utf-8")}
+    made = re.compile(r"(?<!class )\bPrivateOptimizer\(")
+    makers = {p.name for p in sources if made.search(p.read_text(encoding="utf-8"))}
     opacus = {p.name for p in sources if "GradSampleModule" in p.read_text(encoding="utf-8")}
     keepers = {p.name for p in sources if "BookKeeper(" in p.read_text(encoding="utf-8")}
     assert makers == {"plan.py"}

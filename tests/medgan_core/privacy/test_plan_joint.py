@@ -21,6 +21,7 @@ from medgan_core.tensors import weights_of
 def study(**changes: Any) -> Study:
     body: dict[str, Any] = {
         "name": "x",
+        "strategy": "refine",
         "rounds": 2,
         "share": "gradient",
         "data": {"kind": "npz", "path": "x", "classes": ["a", "b"]},

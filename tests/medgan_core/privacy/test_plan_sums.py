@@ -19,6 +19,7 @@ def study(sites: int = 3, **privacy: Any) -> Study:
     return parse_study(
         {
             "name": "x",
+            "strategy": "refine",
             "rounds": 2,
             "data": {"kind": "npz", "path": "x", "classes": ["a", "b"]},
             "sites": {"count": sites},

@@ -25,6 +25,7 @@ def study(privacy: dict[str, Any] | None = None, *, rounds: int = 2, **sites: An
     return parse_study(
         {
             "name": "x",
+            "strategy": "refine",
             "rounds": rounds,
             "data": {"kind": "npz", "path": "nowhere", "classes": ["a", "b"]},
             "sites": {"count": 4, "nominal_patients": 600} | sites,

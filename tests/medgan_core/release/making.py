@@ -27,6 +27,7 @@ CARD = Card(
 )
 STUDY = {
     "name": "tiny",
+    "strategy": "refine",
     "rounds": 1,
     "data": {"kind": "npz", "path": "/home/alice/tiny.npz", "classes": ["normal", "pneumonia"]},
     "sites": {"count": 2},
