@@ -42,6 +42,7 @@ def flower_engine(actors: Actors, sites: int, course: Course) -> FederationState
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the sites on a busy machine
     outcome: list[FederationState | BaseException] = []
 
     def guarded(exchange: Exchange) -> None:
