@@ -49,17 +49,7 @@ def finish(
     spent = plan.epsilon() if plan.rules is None else release_epsilon(state.receipts, plan)
     local = release_local_epsilon(state.receipts, plan)
     write_json(run.path / "metrics.json", _told(study, plan, card, spent, local, metrics, by_site))
-    samples = sample_grid(
-        images,
-        labels,
-        card.classes,
-        real=_real_examples(sites) if card.public else None,
-        private=study.private,
-        epsilon=spent,
-        delta=plan.delta,
-        unit=card.unit,
-        title=study.name,
-    )
+    samples = _samples(study, plan, sites, images, labels, spent)
     curve = curves(state.history, _epsilon_by_round(study, state.receipts), private=study.private)
     write_atomically(run.path / "samples.png", samples)
     write_atomically(run.path / "curves.png", curve)
@@ -80,6 +70,29 @@ def finish(
     write_atomically(run.path / "report.html", page.encode())
     shares = noisy_proportions(study, state.groups["statistics"]["embedding"])
     build_release(run.release, study, card, plan, state.groups["release"], state.receipts, shares, metrics)
+
+
+def _samples(
+    study: Study,
+    plan: PrivacyPlan,
+    sites: Sequence[Site],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    spent: float,
+) -> bytes:
+    """The labelled grid as PNG, with real images beside only where they are public."""
+    card = sites[0].training.card
+    return sample_grid(
+        images,
+        labels,
+        card.classes,
+        real=_real_examples(sites) if card.public else None,
+        private=study.private,
+        epsilon=spent,
+        delta=plan.delta,
+        unit=card.unit,
+        title=study.name,
+    )
 
 
 def _metrics(

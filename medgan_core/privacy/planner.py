@@ -13,6 +13,7 @@ from typing import Literal
 from medgan_core.config import Study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import Phase
+from medgan_core.privacy.accounting import epsilon, locally_at_sites
 from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.joint_time import joint_seconds
 from medgan_core.privacy.plan import PrivacyPlan
@@ -169,14 +170,23 @@ def _on_sums(study: Study, advice: Advice, strategy: Strategy) -> tuple[str, ...
     )
 
 
+def _held_without_trust(study: Study) -> float:
+    """ε that sites would have to hold for joint steps with all repeats, where nobody else's noise counts."""
+    joint = study.model_copy(update={"share": "gradient", "strategy": "refine"})
+    plan = PrivacyPlan.of(joint, "patient")
+    return epsilon(locally_at_sites(plan.holds("training"), plan.max_sites_per_patient), plan.delta)
+
+
 def _on_joint_steps(study: Study) -> tuple[str, ...]:
-    """Whether the rounds of a study with secure sums may have their noise jointly, and how long they take."""
+    """Whether the rounds of a study with secure sums may have their noise jointly, and what that takes."""
     if not (study.privacy.secure_sum and study.private and study.rounds):
         return ()
-    seconds = joint_seconds(study)
-    offer = "is offered" if seconds <= study.rounds_time_limit else "is not offered"
+    seconds, alone, policy = joint_seconds(study), _held_without_trust(study), study.sites
+    limit = policy.local_epsilon if policy.trust_secure_sum else policy.epsilon_cap
+    offer = "is offered" if seconds <= study.rounds_time_limit and alone <= limit else "is not offered"
     told = (
         f"a secure sum in each discriminator step (share = gradient) {offer}: about {seconds:.0f} s for the "
-        f"rounds, by a rounds_time_limit of {study.rounds_time_limit:g} s"
+        f"rounds, by a rounds_time_limit of {study.rounds_time_limit:g} s; without trust in the sums a hold "
+        f"of ε = {alone:.3g} with all repeats, by the sites' limit of {limit:g}"
     )
     return (told if study.joint else f"the rounds have each site's own full noise; {told}",)

@@ -64,13 +64,9 @@ def speed(
     results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/speed.json"),
 ) -> None:
     """Time of one private step beside a plain one."""
-    from rich.console import Console
-
     from simulations.benchmarks import engine
 
-    rows = engine.speed()
-    engine.write(results, rows)
-    engine.show(rows, Console())
+    engine.keep(results, engine.speed())
 
 
 @app.command()
@@ -78,13 +74,9 @@ def memory(
     results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/memory.json"),
 ) -> None:
     """Memory of one private step beside a plain one."""
-    from rich.console import Console
-
     from simulations.benchmarks import engine
 
-    rows = engine.memory()
-    engine.write(results, rows)
-    engine.show(rows, Console())
+    engine.keep(results, engine.memory())
 
 
 @app.command()

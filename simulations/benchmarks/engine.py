@@ -27,11 +27,8 @@ from simulations.benchmarks.steps import METHODS, Setting, Step
 BATCHES = (64, 256)
 _APART = "engine-contract-noise"
 _WARM = 2
-_PROCESS = {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    **SETTINGS,
-}
+_UNTUNED = "engine-default-malloc"
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ def speed(batches: Sequence[int] = BATCHES, rounds: int = 15) -> list[Speed]:
     """Every method in turn, `rounds` times over.
 
     The one with the contract's noise has a process to itself: its second thread would be counted elsewhere.
+    So has ours without the memory settings that our commands start with.
     """
     together = [name for name in METHODS if name != _APART]
     rows = []
@@ -76,6 +74,7 @@ def speed(batches: Sequence[int] = BATCHES, rounds: int = 15) -> list[Speed]:
         times: dict[str, list[list[float]]] = {}
         for names in (together, [_APART]):
             times |= _child(f"times({batch}, {rounds}, {names})")
+        (times[_UNTUNED],) = _child(f"times({batch}, {rounds}, ['engine'])", tuned=False).values()
         rows += [_speed(name, batch, times[name], times["plain"]) for name in times]
     return rows
 
@@ -99,6 +98,12 @@ def show(rows: Sequence[Speed] | Sequence[Memory], console: Console) -> None:
         cells = asdict(row)
         table.add_row(*(_cell(name, value) for name, value in cells.items()))
     console.print(table)
+
+
+def keep(path: Path, rows: Sequence[Speed] | Sequence[Memory]) -> None:
+    """Write the rows, and print them."""
+    write(path, rows)
+    show(rows, Console())
 
 
 def write(path: Path, rows: Sequence[Speed] | Sequence[Memory]) -> None:
@@ -143,11 +148,13 @@ def _status(name: str) -> float:
     return int(kilobytes) / 1024
 
 
-def _child(call: str) -> Any:
-    """What a function of this file gives in a fresh process."""
+def _child(call: str, tuned: bool = True) -> Any:
+    """What a call in this file gives in a fresh process, `tuned` by the commands' memory settings or not."""
     code = f"import json; from {__name__} import *; print(json.dumps({call}))"
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    asked = inherited | _ONE_THREAD | (SETTINGS if tuned else {})
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | _PROCESS, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], env=asked, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise MedGANError(f"a benchmark's process failed: {done.stderr.strip().splitlines()[-1]}")

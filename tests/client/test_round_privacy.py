@@ -219,6 +219,21 @@ def test_only_three_figures_of_training_leave() -> None:
         assert set(train(_study(share=share), Keystream()).metrics) == METRICS
 
 
+def test_precision_and_physical_batch_of_the_study_are_those_of_its_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    real = PrivacyPlan.optimizer
+
+    def seen(self: PrivacyPlan, *arguments: Any, **passes: Any) -> Any:
+        asked.append(passes)
+        return real(self, *arguments, **passes)
+
+    monkeypatch.setattr(PrivacyPlan, "optimizer", seen)
+    _round(_study(physical_batch=2, precision="bfloat16"), SeededRandom(0))
+    assert asked == [{"physical_batch": 2, "precision": "bfloat16"}]
+
+
 def test_every_step_tosses_one_secret_coin_a_patient_and_draws_its_own_noise() -> None:
     study, random = _study(), Told(0.9)
     train(study, random, site=_site([1, 2, 3]))

@@ -198,7 +198,7 @@ def test_a_bench_prints_the_table(call: Call, tmp_path: Path, monkeypatch: pytes
     figures = {"accuracy": 0.5, "balanced_accuracy": 0.5, "auc": 0.9}
     facts = {"study": "mnist", "set": ["rounds=0"], "privacy": "dp", "unit": "image", "epsilon": 10.0}
     scores = {"train_on_synthetic": figures, "train_on_real": figures, "runs": [figures], "seeds": [0]}
-    row = facts | scores | {"seconds": 3}
+    row = facts | scores | {"secure_sum": False, "seconds": 3}
     monkeypatch.setattr("simulations.bench.bench", lambda *args: row)
     code, out, _ = call("bench", "mnist", "--results", tmp_path / "new" / "r.json", "--data", tmp_path)
     assert code == 0
@@ -217,6 +217,18 @@ def test_a_bench_of_the_private_step_prints_and_keeps_its_rows(
         assert json.loads((tmp_path / "docs" / f"{what}.json").read_text())["rows"][0]["method"] == "plain"
     call("bench", "memory", "--results", tmp_path / "other.json")
     assert (tmp_path / "other.json").is_file()
+
+
+def test_the_console_script_keeps_freed_memory_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: done.append("memory"))
+    monkeypatch.setattr(cli, "main", lambda: done.append("command"))
+    cli.launch()
+    assert done == ["memory", "command"]
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]["scripts"]
+    assert scripts["medgan-sim"] == "simulations.cli:launch"
 
 
 def test_help_tells_what_becomes_of_abandoned_runs(call: Call) -> None:

@@ -55,6 +55,13 @@ def test_the_table_shows_every_strategy_and_reads_no_data(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_rounds_are_done_where_only_the_data_know_the_classes() -> None:
+    undecided = tiny_study(strategy="auto", data__classes=[])
+    found = decided(undecided)
+    assert (found.strategy, found.rounds) == ("refine", undecided.rounds)
+    assert decided(tiny_study(strategy="auto")).strategy == "one_shot"
+
+
 @pytest.mark.parametrize("patients", [4, 40])
 def test_data_that_are_there_change_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, patients: int

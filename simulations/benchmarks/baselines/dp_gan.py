@@ -64,9 +64,15 @@ def dp_gan(
     batch: int = BATCH,
 ) -> Sampler:
     """All patients at one site; about `batch` of them join each discriminator step."""
-    study, together = at_one_site(study, sites)
+    return from_scratch(*at_one_site(study, sites), random, setup, batch)
+
+
+def from_scratch(
+    study: Study, sites: Sequence[Site], random: RandomFor, setup: Mapping[str, Any], batch: int
+) -> Sampler:
+    """The networks of a setup, trained at these sites; about `batch` patients of a site join each step."""
     study = changed(study, {**setup, "privacy.sampling_rate": sampling_rate(study, batch)})
-    return federation(study, together, random).sampler()
+    return federation(study, sites, random).sampler()
 
 
 def sampling_rate(study: Study, batch: int) -> float:

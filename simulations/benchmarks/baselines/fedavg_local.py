@@ -12,9 +12,8 @@ from client.site import RandomFor
 from medgan_core.config import Study
 from medgan_core.data.source import Site
 from medgan_core.seeds import Seeds
-from simulations.benchmarks.baselines.dp_gan import BATCH, FROM_SCRATCH, STEPS, sampling_rate
-from simulations.benchmarks.baselines.federation import federation
-from simulations.benchmarks.baselines.method import Method, Sampler, changed
+from simulations.benchmarks.baselines.dp_gan import BATCH, FROM_SCRATCH, STEPS, from_scratch
+from simulations.benchmarks.baselines.method import Method, Sampler
 
 ROUNDS = 10
 SETUP = FROM_SCRATCH | {"rounds": ROUNDS, "training.discriminator_steps": STEPS // ROUNDS}
@@ -29,8 +28,7 @@ def fedavg_local(
     batch: int = BATCH,
 ) -> Sampler:
     """Generators and discriminators of all sites averaged after each round."""
-    study = changed(study, {**setup, "privacy.sampling_rate": sampling_rate(study, batch)})
-    return federation(study, sites, random).sampler()
+    return from_scratch(study, sites, random, setup, batch)
 
 
 FEDAVG_LOCAL = Method(fedavg_local, {**SETUP, "batch": BATCH})

@@ -12,6 +12,7 @@ from medgan_core.gan.steps import balanced_labels
 from medgan_core.gan.task import GanTask
 from medgan_core.gan.tasks import TASKS, make_task
 from medgan_core.privacy.book_keeping import BookKeeper
+from medgan_core.tensors import seeded
 from tests.medgan_core.gan.making import CLASSES, SIZES, images, make, networks, random
 
 EVERY_TASK = [(name, channels, size) for name in TASKS for channels, size in SIZES]
@@ -45,6 +46,22 @@ def test_samples_are_images_between_minus_one_and_one(task: GanTask) -> None:
     assert fakes.shape == (6, *task.image_shape)
     assert fakes.dtype == torch.float32
     assert fakes.abs().max() <= 1
+
+
+def test_a_generator_in_training_has_the_precision_of_the_study_and_a_released_one_never() -> None:
+    data = {"kind": "npz", "path": "x"}
+    made = {}
+    for precision in ("float32", "bfloat16"):
+        asked = parse_study({"name": "x", "data": data, "training": {"precision": precision}})
+        task = make_task(asked, (1, 28, 28), ("a", "b", "c"))
+        generator = seeded(task.make_generator, 0)
+        made[precision] = [
+            task.sample(mode(), LABELS, random(3)) for mode in (generator.eval, generator.train)
+        ]
+    released, trained = zip(made["float32"], made["bfloat16"], strict=True)
+    assert trained[1].dtype == torch.float32
+    assert 0 < (trained[0] - trained[1]).abs().max() < 0.1
+    assert torch.equal(*released)
 
 
 def test_samples_depend_on_the_given_stream_alone(task: GanTask) -> None:

@@ -114,6 +114,21 @@ def test_only_a_plan_of_joint_steps_gives_a_sum_and_only_for_its_discriminator(p
 # The planner
 
 
+def test_the_planner_offers_no_joint_steps_that_the_sites_would_refuse(plan: PrivacyPlan) -> None:
+    held = epsilon([event.local for event in plan.holds("training")], plan.delta)
+
+    def offered(**policy: Any) -> bool:
+        asked = study(share="both", sites={"count": 3, **policy})
+        (told,) = [line for line in advise(asked, asked.discriminator_size).reasons if "gradient)" in line]
+        assert f"ε = {held:.3g} with all repeats" in told
+        return "is offered" in told
+
+    assert offered(local_epsilon=1.01 * held)
+    assert not offered(local_epsilon=0.99 * held)
+    assert offered(trust_secure_sum=False, epsilon_cap=1.01 * held)
+    assert not offered(trust_secure_sum=False, epsilon_cap=0.99 * held)
+
+
 def test_the_planner_offers_joint_steps_where_their_time_fits() -> None:
     def reasons(**changes: Any) -> str:
         asked = study(**changes)

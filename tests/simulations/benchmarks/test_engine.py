@@ -9,13 +9,17 @@ import pytest
 from rich.console import Console
 
 from medgan_core.errors import MedGANError
+from medgan_core.memory import SETTINGS
 from simulations.benchmarks import engine
 from simulations.benchmarks.engine import Memory, Speed, memory, peak, show, speed, times, write
 from simulations.benchmarks.steps import METHODS
 
 
 def test_speed_is_in_milliseconds_and_beside_the_plain_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    def child(call: str) -> dict[str, list[list[float]]]:
+    def child(call: str, tuned: bool = True) -> dict[str, list[list[float]]]:
+        if not tuned:
+            assert call == "times(8, 3, ['engine'])"
+            return {"engine": [[0.5, 0.6]]}
         return {
             name: [[0.1 if name == "plain" else 0.2, 0.3], [0.4, 0.5], [0.9, 0.7]]
             for name in METHODS
@@ -24,7 +28,8 @@ def test_speed_is_in_milliseconds_and_beside_the_plain_step(monkeypatch: pytest.
 
     monkeypatch.setattr(engine, "_child", child)
     rows = speed(batches=(8,), rounds=3)
-    assert {row.method for row in rows} == set(METHODS)
+    assert [row.method for row in rows] == [*METHODS, "engine-default-malloc"]
+    assert (rows[-1].processor, rows[-1].ratio) == pytest.approx((500, 1.25))
     assert isinstance(rows[1], Speed)
     assert list(asdict(rows[1]).values()) == ["opacus", 8, *map(pytest.approx, (400, 200, 500, 300, 1, 2))]
 
@@ -48,6 +53,16 @@ def test_a_fresh_process_answers_and_its_failure_is_named() -> None:
     assert engine._child("[1, 2]") == [1, 2]
     with pytest.raises(MedGANError, match="KeyError: 'nothing'"):
         engine._child("times(2, 1, ['nothing'])")
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_a_process_has_the_memory_settings_or_none_of_them(
+    tuned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SETTINGS:
+        monkeypatch.setenv(name, "1")
+    found = engine._child(f"[os.environ.get(name) for name in {list(SETTINGS)}]", tuned)
+    assert found == (list(SETTINGS.values()) if tuned else [None] * len(SETTINGS))
 
 
 def test_rows_are_printed_and_kept(tmp_path: Path) -> None:
