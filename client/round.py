@@ -243,19 +243,22 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
 def _patient_sampler(asked: _Asked) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Images, labels and owners of a fresh Poisson sample at each call, augmented where the study asks.
 
+    An image of several views has several rows, of the same owner (augmentation multiplicity, De et al. 2022).
     Coins and augmentation are secret: were the augmentation's stream public, a patient's presence would shift
     the views of all others, and one patient would change more than one clipped gradient.
     """
     patients, count = PatientImages(asked.site.training), len(asked.site.training)
     augment = augmentation(asked.study.data)
-    views = torch.Generator()
+    variation = torch.Generator()
     if augment is not None:
-        views.manual_seed(int(asked.random.uniform(1) * 2**53))
+        variation.manual_seed(int(asked.random.uniform(1) * 2**53))
 
     def sample() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         images, labels, owner = patients.sample(asked.random.uniform(count), asked.plan.sampling_rate)
         if augment is not None and len(images):
-            images = augment(images, views)
+            several = asked.study.data.views
+            images, labels, owner = (part.repeat_interleave(several, 0) for part in (images, labels, owner))
+            images = augment(images, variation)
         return images, labels, owner
 
     return sample

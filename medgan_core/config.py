@@ -1,7 +1,7 @@
 """What a run is: one frozen, validated value, read from TOML and written back to it.
 
 Every key is declared here once, with its range. `load_study` reads a file, applies `key=value` overrides
-and refuses what it does not know; `flatten` and `unflatten` are the codec to Flower's dotted keys.
+and refuses what it does not know; `medgan_core.codec` flattens it to Flower's dotted keys.
 """
 
 import tomllib
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from medgan_core.codec import flatten, parse_override, unflatten
 from medgan_core.defaults import LARGE_IMAGES, LARGE_SIDE, WITHOUT_PRIVACY, with_defaults
 from medgan_core.errors import ConfigError, InputError
 
@@ -38,6 +39,8 @@ class DataConfig(_Section):
 
     `path`, `patients` and `labels` are looked for beside the study's data root, or are absolute. `patients`
     and `labels` name a CSV, or `CSV:column`. `classes` are the names of the labels 0, 1, … in their order.
+    `views`: in how many variants (`flip`, `rotate_degrees`, `crop_pixels`) a step sees an image; the
+    patient's gradient is the mean over all of them, so that they cost no privacy.
     """
 
     kind: Literal["idx", "npz", "folder", "dicom"]
@@ -52,6 +55,12 @@ class DataConfig(_Section):
     flip: bool = False
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
     crop_pixels: Annotated[int, Field(ge=0, le=32)] = 0
+    views: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @property
+    def varied(self) -> bool:
+        """Whether training images are varied at all."""
+        return bool(self.flip or self.rotate_degrees or self.crop_pixels)
 
 
 class SitesConfig(_Section):
@@ -222,6 +231,8 @@ class Study(_Section):
             raise ConfigError("sites.quorum", sites.quorum, f"at most sites.count, which is {sites.count}")
         if len(set(classes)) != len(classes):
             raise ConfigError("data.classes", classes, "every class once")
+        if self.data.views > 1 and not self.data.varied:
+            raise ConfigError("data.views", self.data.views, "1, or data.flip, rotate_degrees or crop_pixels")
         if self.privacy.secure_sum:
             self._agrees_to_sums()
         if self.joint:
@@ -331,7 +342,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise InputError(f"study {path.name} is not TOML: {error}") from error
     flat = flatten(body)
     for override in overrides:
-        key, value = _parse_override(override)
+        key, value = parse_override(override)
         flat = {k: v for k, v in flat.items() if not k.startswith(f"{key}.")} | {key: value}
     return parse_study(unflatten(flat))
 
@@ -350,45 +361,6 @@ def parse_study(body: Mapping[str, Any]) -> Study:
         if first["type"] == "model_type":
             raise ConfigError(name, first["input"], f"a table; {_known_keys((*first['loc'], ''))}") from None
         raise ConfigError(name, first["input"], first["msg"].removeprefix("Input should be ")) from None
-
-
-def flatten(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in body.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
-
-
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys to nested tables; the inverse of `flatten`."""
-    body: dict[str, Any] = {}
-    for name, value in flat.items():
-        *tables, key = name.split(".")
-        table = body
-        for part in tables:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise ConfigError(name, value, f"no value and table at once: {part} has a value already")
-        if key in table:
-            raise ConfigError(name, value, f"no value and table at once: {key} is a table already")
-        table[key] = value
-    return body
-
-
-def _parse_override(override: str) -> tuple[str, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError("--set", override, "key=value, such as privacy.epsilon=4")
-    try:
-        body = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text
-    return key.strip(), body["value"] if len(body) == 1 else text
 
 
 def _known_keys(place: tuple[int | str, ...]) -> str:

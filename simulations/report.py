@@ -13,7 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from medgan_core.config import Study, flatten
+from medgan_core.codec import flatten
+from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import RefusedError
 from medgan_core.messages import Phase

@@ -346,6 +346,15 @@ def test_patients_that_were_not_sampled_leave_no_trace() -> None:
 AUGMENTED = {"flip": True, "rotate_degrees": 10.0, "crop_pixels": 2}
 
 
+def test_an_image_of_several_views_is_one_patient_with_varied_rows(
+    sampled: list[tuple[Tensor, Tensor]],
+) -> None:
+    train(_study(data=AUGMENTED | {"views": 3}), Told(0.0), site=_site([1, 2]))
+    images, owner = sampled[-1]
+    assert owner.tolist() == [0] * 3 + [1] * 6
+    assert len({tuple(image.flatten().tolist()) for image in images}) == 9
+
+
 def test_nothing_of_patients_leaves_by_the_randomness_of_augmentation() -> None:
     study, plan = _study(data=AUGMENTED), _plan(clip_norm=UNFELT)
     sampled = _fingerprint(train(study, Told(0.0), plan=plan))

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from medgan_core.codec import flatten, unflatten
 from medgan_core.config import (
     IMAGE_SIZES,
     Study,
-    flatten,
     load_study,
     parse_study,
-    unflatten,
 )
 from medgan_core.defaults import LARGE_IMAGES, WITHOUT_PRIVACY
 from medgan_core.errors import ConfigError, InputError
@@ -118,6 +117,7 @@ def test_a_study_cannot_be_changed() -> None:
         ("privacy__nominal_batch", 0),
         ("privacy__one_shot_share", 1),
         ("privacy__max_images_per_patient", 0),
+        ("data__views", 2),
         ("sites__count", 0),
         ("sites__count", "3"),
         ("sites__count", 3.0),
@@ -326,30 +326,6 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
             load_study(tmp_path / "bad.toml")
     with pytest.raises(InputError, match="Is a directory"):
         load_study(tmp_path)
-
-
-# The codec
-
-KEYS = st.text(alphabet="abc_", min_size=1, max_size=4)
-VALUES = st.one_of(st.integers(), st.booleans(), st.text(max_size=5), st.lists(st.integers(), max_size=3))
-TABLES = st.recursive(
-    st.dictionaries(KEYS, VALUES, max_size=3),
-    lambda inner: st.dictionaries(KEYS, st.one_of(VALUES, inner), max_size=3),
-    max_leaves=8,
-)
-
-
-@given(TABLES)
-def test_unflatten_is_the_inverse_of_flatten(body: dict[str, Any]) -> None:
-    flat = flatten(body)
-    assert unflatten(flat) == body
-    assert all(not value for value in flat.values() if isinstance(value, dict))
-
-
-@pytest.mark.parametrize("flat", [{"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}])
-def test_a_key_is_no_value_and_table_at_once(flat: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="no value and table at once"):
-        unflatten(flat)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

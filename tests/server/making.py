@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medgan_core.config import Study, flatten, parse_study, unflatten
+from medgan_core.codec import flatten, unflatten
+from medgan_core.config import Study, parse_study
 from medgan_core.gan.task import GanTask
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import METRICS, Groups, Receipt, Request, Update

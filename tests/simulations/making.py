@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medgan_core.config import Study, flatten, parse_study, unflatten
+from medgan_core.codec import flatten, unflatten
+from medgan_core.config import Study, parse_study
 from medgan_core.privacy.noise import SecretRandom, SeededRandom
 
 TINY: dict[str, Any] = {

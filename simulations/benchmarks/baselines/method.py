@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from client.site import RandomFor
-from medgan_core.config import Study, flatten, parse_study, unflatten
+from medgan_core.codec import flatten, unflatten
+from medgan_core.config import Study, parse_study
 from medgan_core.data.source import Site
 from medgan_core.seeds import Seeds
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medgan_core.config import Study, flatten, parse_study, unflatten
+from medgan_core.codec import flatten, unflatten
+from medgan_core.config import Study, parse_study
 from medgan_core.data.source import Card
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import Array, Phase, Receipt

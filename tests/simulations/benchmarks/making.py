@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medgan_core.config import Study, parse_study, unflatten
+from medgan_core.codec import unflatten
+from medgan_core.config import Study, parse_study
 from medgan_core.data.source import Site
 from medgan_core.privacy.noise import SeededRandom
 from medgan_core.record import RunFolder
