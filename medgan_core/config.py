@@ -172,6 +172,19 @@ class EvaluationConfig(_Section):
     reports: bool = True
 
 
+class DeploymentConfig(_Section):
+    """Patience with hospitals over a network; a simulation has no use for it.
+
+    A round waits `round_timeout` seconds for its sites. One with fewer answers than the quorum is asked
+    again, `attempts` times in all; then the run pauses, and can be resumed. People at the sites have
+    `approval_timeout` seconds to approve the study.
+    """
+
+    round_timeout: Positively = 3600.0
+    attempts: Positive = 3
+    approval_timeout: Positively = 604_800.0
+
+
 class PhantomsConfig(_Section):
     """Chest-like phantoms written as DICOM before the run. `patients` is the mean number of a site."""
 
@@ -205,6 +218,7 @@ class Study(_Section):
     one_shot: OneShotConfig = OneShotConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    deployment: DeploymentConfig = DeploymentConfig()
     phantoms: PhantomsConfig | None = None
 
     @model_validator(mode="before")

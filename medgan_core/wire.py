@@ -1,25 +1,32 @@
-"""Requests and updates as Flower records, and back. All key names of the wire live here; no torch.
+"""Messages as Flower records, and back. No torch.
 
-Each group of arrays travels as one ArrayRecord under its own name; everything else is one ConfigRecord.
+Each group of arrays travels as one ArrayRecord under its own name; the head is one ConfigRecord.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, RecordDict
 
-from medgan_core.errors import UpdateError
-from medgan_core.messages import Groups, Phase, Receipt, Request, Stage, StageReply, SumStage, Update
+from medgan_core.envelope import (
+    Answered,
+    Asked,
+    Envelope,
+    answer_from_envelope,
+    answer_to_envelope,
+    asked_from_envelope,
+    asked_to_envelope,
+    ours,
+    refusal_to_envelope,
+)
+from medgan_core.messages import Phase, Request
 
 _HEAD = "medgan"
 _BODY = "json"
 _ARRAYS = "arrays."
-_MESSAGES = "messages"
 
-MESSAGE_TYPES: dict[Phase, str] = {
+_TYPES: Mapping[Phase, str] = {
     Phase.ONE_SHOT: MessageType.QUERY,
     Phase.TRAIN: MessageType.TRAIN,
     Phase.GATE: MessageType.EVALUATE,
@@ -27,96 +34,51 @@ MESSAGE_TYPES: dict[Phase, str] = {
 }
 
 
-def request_to_records(request: Request) -> RecordDict:
-    """A request, ready to be the content of a message."""
-    head: dict[str, Any] = {
-        "run": request.run,
-        "round": request.round,
-        "phase": str(request.phase),
-        "plan": request.plan,
-    }
-    if request.secure is not None:
-        head["secure"] = request.secure.to_json()
-    return _pack(request.groups, head)
+def message_type(asked: Asked) -> str:
+    """Which of Flower's kinds of message carries this; the handlers of all kinds do the same."""
+    return _TYPES[asked.phase] if isinstance(asked, Request) else MessageType.QUERY
 
 
-def request_from_records(records: RecordDict) -> Request:
-    """The inverse of `request_to_records`. Raises UpdateError where the records are none of ours."""
-    with _ours():
-        groups, head = _unpack(records)
-        secure = SumStage.from_json(head["secure"]) if "secure" in head else None
-        return Request(
-            str(head["run"]), int(head["round"]), Phase(head["phase"]), str(head["plan"]), groups, secure
-        )
+def asked_to_records(asked: Asked) -> RecordDict:
+    """What a coordinator asks, ready to be the content of a message."""
+    return envelope_to_records(asked_to_envelope(asked))
 
 
-def answer_to_records(answer: Update | StageReply) -> RecordDict:
+def asked_from_records(records: RecordDict) -> Asked:
+    """The inverse of `asked_to_records`. Raises UpdateError where the records are none of ours."""
+    return asked_from_envelope(envelope_from_records(records))
+
+
+def answer_to_records(answer: Answered) -> RecordDict:
     """A site's answer, ready to be the content of a reply."""
-    if isinstance(answer, Update):
-        return update_to_records(answer)
-    head = {"site": answer.site, "round": answer.round, "stage": str(answer.stage), "nonce": answer.nonce}
-    return _pack({_MESSAGES: answer.messages}, head)
-
-
-def update_to_records(update: Update) -> RecordDict:
-    """An update, ready to be the content of a reply."""
-    head = {
-        "site": update.site,
-        "round": update.round,
-        "phase": str(update.phase),
-        "metrics": dict(update.metrics),
-        "receipt": update.receipt.to_json(),
-    }
-    return _pack(update.groups, head)
+    return envelope_to_records(answer_to_envelope(answer))
 
 
 def refusal_to_records(site: str, reason: str) -> RecordDict:
     """A site's no, with as much of the reason as the coordinator may know."""
-    return _pack({}, {"site": site, "refusal": reason})
+    return envelope_to_records(refusal_to_envelope(site, reason))
 
 
-def answer_from_records(records: RecordDict) -> Update | StageReply | tuple[str, str]:
+def answer_from_records(records: RecordDict) -> Answered | tuple[str, str]:
     """An answer, or (site, reason) of a refusal. Raises UpdateError where the records are none of ours."""
-    with _ours():
-        groups, head = _unpack(records)
-        if "refusal" in head:
-            return str(head["site"]), str(head["refusal"])
-        if "stage" in head:
-            messages = groups.get(_MESSAGES, {})
-            return StageReply(
-                str(head["site"]), int(head["round"]), Stage(head["stage"]), str(head["nonce"]), messages
-            )
-        return Update(
-            str(head["site"]),
-            int(head["round"]),
-            Phase(head["phase"]),
-            groups,
-            {str(name): float(value) for name, value in head["metrics"].items()},
-            Receipt.from_json(head["receipt"]),
-        )
+    return answer_from_envelope(envelope_from_records(records))
 
 
-def _pack(groups: Groups, head: dict[str, Any]) -> RecordDict:
-    records = RecordDict({_HEAD: ConfigRecord({_BODY: json.dumps(head)})})
-    for group, arrays in groups.items():
+def envelope_to_records(envelope: Envelope) -> RecordDict:
+    """A message of ours, whatever it says, as records."""
+    records = RecordDict({_HEAD: ConfigRecord({_BODY: json.dumps(envelope.head)})})
+    for group, arrays in envelope.groups.items():
         record = {name: Array(np.asarray(array, order="C")) for name, array in arrays.items()}
         records[_ARRAYS + group] = ArrayRecord(record)
     return records
 
 
-def _unpack(records: RecordDict) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    head = json.loads(str(records.config_records[_HEAD][_BODY]))
-    groups = {
-        name.removeprefix(_ARRAYS): {key: array.numpy() for key, array in record.items()}
-        for name, record in records.array_records.items()
-    }
-    return groups, head
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    """Whatever a stranger's records break on the way in, it is an UpdateError."""
-    try:
-        yield
-    except Exception as error:
-        raise UpdateError(f"a message of Flower that is none of ours: {type(error).__name__}") from error
+def envelope_from_records(records: RecordDict) -> Envelope:
+    """The inverse of `envelope_to_records`. Raises UpdateError where the records are none of ours."""
+    with ours():
+        head = json.loads(str(records.config_records[_HEAD][_BODY]))
+        groups = {
+            name.removeprefix(_ARRAYS): {key: array.numpy() for key, array in record.items()}
+            for name, record in records.array_records.items()
+        }
+        return Envelope(head, groups)

@@ -8,7 +8,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from medgan_core.errors import QuorumError, RoundError, UpdateError
 from medgan_core.messages import Request
-from medgan_core.wire import MESSAGE_TYPES, answer_from_records, request_to_records
+from medgan_core.proposals import Standing
+from medgan_core.wire import answer_from_records, asked_to_records, message_type
 from server.exchange import Answer, Exchange, Refusal
 
 _POLL_SECONDS = 0.1
@@ -49,8 +50,8 @@ def _exchange(
     grid: Grid, nodes: list[int], request: Request, timeout: float, stopped: Callable[[], bool]
 ) -> Iterator[Answer]:
     """Ask all nodes; each answer as it comes, not after the last as Flower's own send_and_receive does."""
-    kind = MESSAGE_TYPES[request.phase]
-    content = request_to_records(request)
+    kind = message_type(request)
+    content = asked_to_records(request)
     messages = [Message(content=content, dst_node_id=node, message_type=kind) for node in nodes]
     waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
     end = time.monotonic() + timeout
@@ -73,4 +74,6 @@ def _answer(reply: Message) -> Answer:
         answer = answer_from_records(reply.content)
     except UpdateError as error:
         return Refusal(name, f"{name}: {error}")
+    if isinstance(answer, Standing):
+        return Refusal(name, f"{name}: an answer to a proposal, expected one to a round")
     return Refusal(*answer) if isinstance(answer, tuple) else answer

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from client.app import make_client_app
 from client.secure import Kept
 from client.site import RandomFor, SiteWorker
-from medgan_core.errors import RoundError
+from medgan_core.envelope import Asked
+from medgan_core.errors import RoundError, UpdateError
 from medgan_core.messages import Request, StageReply, Update
 from medgan_core.record import RunFolder
 from server.app import make_server_app
@@ -83,8 +84,10 @@ def _simulate(server_app: object, client_app: object, sites: int) -> None:
         )
 
 
-def _answer(actors: Actors, context: "Context", request: Request) -> Update | StageReply:
+def _answer(actors: Actors, context: "Context", request: Asked) -> Update | StageReply:
     """In an actor: the site of this node answers; its worker stays warm between messages."""
+    if not isinstance(request, Request):
+        raise UpdateError("a simulated site has approved its run already: it takes no proposals")
     worker = _worker(actors, int(context.node_config["partition-id"]))
     return worker.answer(request) if request.secure is None else _take_part(worker, context, request)
 

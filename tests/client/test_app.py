@@ -8,9 +8,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import Answer, make_client_app, reason_for_coordinator
+from medgan_core.envelope import Asked
 from medgan_core.errors import BudgetError, DataError, MedGANError, ReceiptError
 from medgan_core.messages import Event, Phase, Receipt, Request, Update
-from medgan_core.wire import MESSAGE_TYPES, answer_from_records, request_to_records
+from medgan_core.wire import answer_from_records, asked_to_records, message_type
 
 SECRET = "patient Anna has spent 19.7 of 20"
 
@@ -39,14 +40,17 @@ def receipt(request: Request) -> Receipt:
     )
 
 
-def echo(context: Context, request: Request) -> Update:
+def echo(context: Context, request: Asked) -> Update:
+    assert isinstance(request, Request)
     return Update("north", request.round, request.phase, request.groups, {}, receipt(request))
 
 
 def asked(answer: Answer, phase: Phase = Phase.TRAIN, content: RecordDict | None = None) -> Message:
     groups = {"generator": {"w": np.ones(2, np.float32)}}
-    records = content or request_to_records(Request("run", 1, phase, "plan", groups))
-    message = Message(content=records, dst_node_id=5, message_type=MESSAGE_TYPES[phase])
+    request = Request("run", 1, phase, "plan", groups)
+    message = Message(
+        content=content or asked_to_records(request), dst_node_id=5, message_type=message_type(request)
+    )
     context = Context(1, 5, {}, RecordDict(), {})
     return make_client_app(answer)(message, context)
 
@@ -61,7 +65,7 @@ def test_every_phase_reaches_the_site_and_its_update_goes_back(phase: Phase) -> 
 
 @pytest.mark.parametrize("error", [BudgetError(SECRET), ReceiptError(SECRET), DataError(SECRET)])
 def test_a_refusal_tells_nothing_of_the_data(error: MedGANError) -> None:
-    def refuse(context: Context, request: Request) -> Update:
+    def refuse(context: Context, request: Asked) -> Update:
         raise error
 
     reply = asked(refuse)
@@ -75,7 +79,7 @@ def test_policy_is_not_approved_and_a_failure_names_its_kind_alone() -> None:
 
 
 def test_a_message_of_another_app_does_not_reach_the_site() -> None:
-    def never(context: Context, request: Request) -> Update:
+    def never(context: Context, request: Asked) -> Update:
         raise AssertionError("reached")
 
     reply = asked(never, content=RecordDict({"c": ConfigRecord({"lr": 1.0})}))
@@ -83,7 +87,7 @@ def test_a_message_of_another_app_does_not_reach_the_site() -> None:
 
 
 def test_a_bug_is_left_to_flower() -> None:
-    def bug(context: Context, request: Request) -> Any:
+    def bug(context: Context, request: Asked) -> Any:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -9,7 +9,8 @@ import pytest
 
 from medgan_core.errors import UpdateError
 from medgan_core.messages import RELAYED, Array, Event, Phase, Receipt, Request, Stage, StageReply, SumStage
-from medgan_core.wire import answer_from_records, answer_to_records, request_from_records, request_to_records
+from medgan_core.wire import answer_from_records, answer_to_records, asked_to_records
+from tests.medgan_core.asking import request_from_records
 
 STAGE = SumStage(Stage.CONFIRM, 1, "nonce", "query", {"a": "00", "b": "11"}, ("a", "b"))
 MESSAGES: dict[str, Array] = {'["a", "b"]': np.arange(5, dtype=np.uint8), "b": np.zeros(0, np.uint8)}
@@ -53,7 +54,7 @@ def test_the_order_of_a_cohort_does_not_matter() -> None:
 @pytest.mark.parametrize("stage", Stage)
 def test_a_request_of_a_stage_comes_back_as_it_was(stage: Stage) -> None:
     request = replace(REQUEST, secure=replace(STAGE, stage=stage))
-    back = request_from_records(request_to_records(request))
+    back = request_from_records(asked_to_records(request))
     assert back.secure == request.secure
     assert (back.digest(), back.query()) == (request.digest(), request.query())
 
@@ -71,7 +72,7 @@ def test_the_reply_of_a_stage_comes_back_as_it_was() -> None:
 
 @pytest.mark.parametrize("wrong", [{"stage": "steal"}, {"cohort": None}, {"attempt": "x"}, {"survivors": 3}])
 def test_a_stage_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
-    records = request_to_records(REQUEST)
+    records = asked_to_records(REQUEST)
     body = json.loads(str(records.config_records["medgan"]["json"]))
     body["secure"] |= wrong
     records.config_records["medgan"]["json"] = json.dumps(body)

@@ -17,11 +17,11 @@ from medgan_core.errors import UpdateError
 from medgan_core.messages import Event, Groups, Phase, Receipt, Request, Update
 from medgan_core.wire import (
     answer_from_records,
+    answer_to_records,
+    asked_to_records,
     refusal_to_records,
-    request_from_records,
-    request_to_records,
-    update_to_records,
 )
+from tests.medgan_core.asking import request_from_records
 
 DTYPES = ["<f4", "<f8", "<f2", "<i8", "<i4", "|u1", "|b1", ">f4"]
 NAMES = st.text("abcdefghij.0123456789_", min_size=1, max_size=12)
@@ -59,7 +59,7 @@ def same(left: Groups, right: Groups) -> bool:
 @given(GROUPS, st.sampled_from(Phase), st.integers(0, 10**6), st.text())
 def test_a_request_comes_back_as_it_was(groups: Groups, phase: Phase, number: int, run: str) -> None:
     request = Request(run, number, phase, "plan", groups)
-    back = request_from_records(request_to_records(request))
+    back = request_from_records(asked_to_records(request))
     assert (back.run, back.round, back.phase, back.plan) == (run, number, phase, "plan")
     assert same(back.groups, groups)
     assert back.digest() == request.digest()
@@ -68,7 +68,7 @@ def test_a_request_comes_back_as_it_was(groups: Groups, phase: Phase, number: in
 @given(GROUPS, st.dictionaries(NAMES, st.floats(), max_size=3), st.text(min_size=1))
 def test_an_update_comes_back_with_its_digest(groups: Groups, metrics: dict[str, float], site: str) -> None:
     update = Update(site, 3, Phase.TRAIN, groups, metrics, RECEIPT)
-    back = answer_from_records(update_to_records(update))
+    back = answer_from_records(answer_to_records(update))
     assert isinstance(back, Update)
     assert back.digest() == update.digest()
     assert back.receipt == RECEIPT
@@ -77,7 +77,7 @@ def test_an_update_comes_back_with_its_digest(groups: Groups, metrics: dict[str,
 
 def test_an_array_that_is_not_contiguous_keeps_its_values() -> None:
     array = np.arange(12.0).reshape(3, 4).T[::2]
-    back = request_from_records(request_to_records(Request("r", 0, Phase.TRAIN, "p", {"g": {"a": array}})))
+    back = request_from_records(asked_to_records(Request("r", 0, Phase.TRAIN, "p", {"g": {"a": array}})))
     assert np.array_equal(back.groups["g"]["a"], array)
 
 

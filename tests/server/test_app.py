@@ -9,9 +9,10 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from medgan_core.errors import QuorumError, RoundError
 from medgan_core.messages import Request, Update
-from medgan_core.wire import refusal_to_records, request_from_records, update_to_records
+from medgan_core.wire import answer_to_records, refusal_to_records
 from server.app import make_server_app
 from server.rounds import Answer, Exchange, Refusal
+from tests.medgan_core.asking import request_from_records
 from tests.server import making
 
 Reply = Callable[[Message, Request], Message | None]
@@ -64,7 +65,7 @@ def heard(reply: Reply, stopped: bool = False, **grid: Any) -> tuple[list[Answer
 def update(message: Message, request: Request) -> Message:
     federation = making.federation()
     answer = making.answer(federation, federation.state, f"site-{message.metadata.dst_node_id - 10}")
-    return Message(update_to_records(answer), reply_to=message)
+    return Message(answer_to_records(answer), reply_to=message)
 
 
 def test_every_node_is_asked_and_its_update_is_heard() -> None:
@@ -99,7 +100,7 @@ def test_a_stopped_run_waits_no_longer() -> None:
         ),
         (
             lambda message, request: Message(RecordDict({"c": ConfigRecord({})}), reply_to=message),
-            "node 11: a message of Flower that is none of ours",
+            "node 11: a message that is none of ours",
         ),
         (lambda message, request: None, "node 11 gave no answer within 0.3 s"),
     ],
