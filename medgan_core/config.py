@@ -137,10 +137,12 @@ class TrainingConfig(_Section):
     `precision` is that of the passes through both networks while they are trained: "auto" is bfloat16 where
     the device is made for it, so that figures differ a little between machines. `physical_batch`: how many
     of a private step's images pass through the discriminator at once, for devices with little memory.
+    `spatial_noise`: the strength at which the generator's noise in each grid begins, 0 for none.
     """
 
     loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
     latent_size: Annotated[int, Field(ge=1, le=1024)] = 64
+    spatial_noise: Annotated[float, Field(ge=0, le=10)] = 0.1
     generator_width: Annotated[int, Field(ge=4, le=512)] = 48
     generator_learning_rate: Positively = 2e-4
     generator_every: Positive = 1

@@ -7,6 +7,7 @@ WITHOUT_PRIVACY: dict[str, dict[str, Any]] = {
     "privacy": {"sampling_rate": 0.1},
     "training": {
         "generator_width": 24,
+        "spatial_noise": 0.0,
         "discriminator_width": 32,
         "discriminator_steps": 200,
         "discriminator_optimizer": "adam",

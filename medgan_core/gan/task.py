@@ -20,7 +20,8 @@ class GanTask:
     and `generator_loss(D, fakes, labels)` give one value per example, [b]. `private_networks` names the
     networks whose gradients depend on patients: they go through the private engine and may hold no layer
     that mixes examples. `rejects(D, fakes, labels)` [b] says which fakes D takes for fakes.
-    `sample(G, labels, random)` draws fakes [b, c, h, w] in [-1, 1] from public labels.
+    `sample(G, labels, random)` draws fakes [b, c, h, w] in [-1, 1] from public labels; G takes `latent_size`
+    numbers for each.
     """
 
     name: str

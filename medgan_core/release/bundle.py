@@ -44,7 +44,7 @@ from medgan_core.seeds import Seeds
 from medgan_core.tensors import load, seeded
 
 _BATCH = 64
-_REBUILD = {"loss", "latent_size", "generator_width", "discriminator_width"}
+_REBUILD = {"loss", "latent_size", "generator_width", "discriminator_width", "spatial_noise"}
 Wanted = int | np.integer[Any] | Mapping[str, int] | Tensor | NDArray[Any]
 Side = Literal[28, 32, 64, 128]
 

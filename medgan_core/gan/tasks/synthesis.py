@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medgan_core.config import TrainingConfig
 from medgan_core.gan.losses import LOSSES
-from medgan_core.gan.networks import Discriminator, Generator
+from medgan_core.gan.networks import Discriminator, Generator, size_of_latent
 from medgan_core.gan.task import GanTask
 from medgan_core.precision import halves
 
@@ -19,10 +19,12 @@ def synthesis(
 ) -> GanTask:
     """The conditional DCGAN family of a study; images are square."""
     channels, size, _ = image_shape
-    loss, latent_size = LOSSES[training.loss], training.latent_size
+    loss, noise = LOSSES[training.loss], training.spatial_noise
+    latent_size = size_of_latent(training.latent_size, size, noise)
 
     def make_generator() -> nn.Module:
-        made = Generator(len(classes), channels, size, latent_size, training.generator_width)
+        width = training.generator_width
+        made = Generator(len(classes), channels, size, training.latent_size, width, noise)
         # A quarter faster on a CPU in this memory format, with the same images; torch's types do not know it.
         return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

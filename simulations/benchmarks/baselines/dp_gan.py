@@ -39,6 +39,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "privacy.clip_norm": 1.0,
     "training.loss": "non_saturating",
     "training.latent_size": 128,
+    "training.spatial_noise": 0.0,
     "training.generator_width": 24,
     "training.generator_learning_rate": 1e-3,
     "training.generator_every": 5,

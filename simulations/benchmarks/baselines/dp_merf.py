@@ -97,6 +97,7 @@ def dp_merf(
         "one_shot.gabor_bandwidths": [],
         "one_shot.iterations": 0,
         "training.latent_size": setup.latent_size,
+        "training.spatial_noise": 0.0,
     }
     study = changed(study, asked)
     done = federation(study, sites, random)

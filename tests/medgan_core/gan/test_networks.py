@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medgan_core.gan.networks import Discriminator, Generator, calibrate, upsamplings
+from medgan_core.gan.networks import Discriminator, Generator, calibrate, size_of_latent, upsamplings
 from medgan_core.gan.steps import balanced_labels
 from medgan_core.tensors import seeded
 from tests.medgan_core.gan.making import SIZES, random
@@ -21,6 +21,26 @@ def test_a_generator_draws_images_of_its_size_between_minus_one_and_one(channels
     images = generator(channels, size)(latent(6) * 100, balanced_labels(6, 3))
     assert images.shape == (6, channels, size, size)
     assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize(("channels", "size"), SIZES)
+def test_a_generator_with_noise_in_its_grids_learns_how_much(channels: int, size: int) -> None:
+    made = seeded(lambda: Generator(3, channels, size, 5, 4, spatial_noise=0.1), 0).eval()
+    whole = size_of_latent(5, size, 0.1)
+    assert 5 + size**2 > whole >= 5 + (size // 2) ** 2
+    drawn = torch.randn(2, whole, generator=random()).requires_grad_()
+    images = made(drawn, balanced_labels(2, 3))
+    images.square().sum().backward()
+    assert drawn.grad is not None
+    assert drawn.grad.abs().min() > 0
+    strengths = [p.grad for name, p in made.named_parameters() if name.startswith("strengths")]
+    assert len(strengths) == upsamplings(size)[0]
+    assert all(found is not None and found.abs().min() > 0 for found in strengths)
+
+
+def test_without_noise_the_latent_is_what_the_study_says() -> None:
+    assert size_of_latent(5, 28, 0.0) == 5
+    assert not [name for name, _ in generator().named_parameters() if name.startswith("strengths")]
 
 
 @pytest.mark.parametrize(("channels", "size"), SIZES)

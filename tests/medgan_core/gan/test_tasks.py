@@ -8,6 +8,7 @@ from torch import nn
 
 from medgan_core.config import Study, parse_study
 from medgan_core.gan.losses import LOSSES
+from medgan_core.gan.networks import size_of_latent
 from medgan_core.gan.steps import balanced_labels
 from medgan_core.gan.task import GanTask
 from medgan_core.gan.tasks import TASKS, make_task
@@ -38,7 +39,7 @@ def test_a_study_gets_the_task_that_it_names() -> None:
     study = parse_study({"name": "x", "data": {"kind": "npz", "path": "x"}, "training": {"latent_size": 3}})
     made = make_task(study, (3, 32, 32), ("a", "b"))
     assert (made.name, made.image_shape, made.classes) == ("synthesis", (3, 32, 32), ("a", "b"))
-    assert made.latent_size == 3
+    assert made.latent_size == size_of_latent(3, 32, study.training.spatial_noise)
 
 
 def test_samples_are_images_between_minus_one_and_one(task: GanTask) -> None:

@@ -35,6 +35,7 @@ def test_generator_json_rebuilds_the_generator(folder: Path) -> None:
         "latent_size": 4,
         "generator_width": 4,
         "discriminator_width": 4,
+        "spatial_noise": 0.1,
     }
     assert facts["sha256"] == sha256((folder / "generator.safetensors").read_bytes()).hexdigest()
     opened = Release.open(str(folder))
