@@ -5,13 +5,15 @@ another version needs another decision. A file is always the old one or the new 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from client.diary import utc_now
+from client.folder import locked
 from medgan_core.errors import InputError, IntegrityError, PolicyError, RefusedError
 from medgan_core.proposals import Proposal
 from medgan_core.record import make_folder, read_json, write_json
@@ -146,14 +148,18 @@ class Approvals:
         self, entry: Entry, answer: Answer, trainer: str, by: str, rules: tuple[str, ...] = ()
     ) -> Entry:
         """Keep a decision. RefusedError for a run that has ended."""
-        if entry.closed:
-            raise RefusedError(f"run {entry.proposal.run} has ended here ({entry.closed}): begin a new run")
-        decision = Decision(answer, entry.digest, trainer, by, self._time(), rules)
-        return self._keep(replace(entry, decision=decision))
+        with self._latest(entry) as latest:
+            if latest.closed:
+                raise RefusedError(
+                    f"run {entry.proposal.run} has ended here ({latest.closed}): begin a new run"
+                )
+            decision = Decision(answer, entry.digest, trainer, by, self._time(), rules)
+            return self._keep(replace(latest, decision=decision))
 
     def close(self, entry: Entry, why: str) -> Entry:
         """Keep that a run has ended; again: nothing happens."""
-        return entry if entry.closed else self._keep(replace(entry, closed=why))
+        with self._latest(entry) as latest:
+            return latest if latest.closed else self._keep(replace(latest, closed=why))
 
     def active(self, trainer: str, most: int) -> tuple[str, ...]:
         """The digests of the studies whose turn it is: the first to be approved that have not ended."""
@@ -162,6 +168,12 @@ class Approvals:
             key=lambda entry: (entry.decision.time if entry.decision else "", entry.came, entry.digest)
         )
         return tuple(entry.digest for entry in ready[:most])
+
+    @contextmanager
+    def _latest(self, entry: Entry) -> Iterator[Entry]:
+        """The entry as it is on disk now, alone with it: a person may have thought for long."""
+        with locked(self.folder / ".lock"):
+            yield Entry.from_json(read_json(self._path(entry.digest)))
 
     def _keep(self, entry: Entry) -> Entry:
         write_json(self._path(entry.digest), entry.to_json())

@@ -1,15 +1,16 @@
 """The hospital's ledger and diary, opened together and compared with the copies of their heads."""
 
+import json
 import math
 from dataclasses import asdict
 from typing import Any
 
 from client.diary import Diary
-from client.folder import SECRET, SiteFolder
+from client.folder import SiteFolder, locked, replace_private
 from client.site_file import SiteFile
 from medgan_core.errors import IntegrityError
 from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger, Witness
-from medgan_core.record import read_json, write_json
+from medgan_core.record import read_json
 
 
 def ledger_policy(config: SiteFile) -> LedgerPolicy:
@@ -57,11 +58,10 @@ def witness_of(folder: SiteFolder) -> Witness | None:
 
 def keep_heads(folder: SiteFolder, ledger: PrivacyLedger, diary: Diary) -> None:
     """Copy the heads of ledger and diary beside them."""
-    sequence, head = diary.head()
-    write_json(
-        folder.heads, {"ledger": asdict(ledger.witness()), "log": {"sequence": sequence, "head": head}}
-    )
-    folder.heads.chmod(SECRET)
+    with locked(folder.path / ".heads.lock"):
+        sequence, head = diary.head()
+        heads = {"ledger": asdict(ledger.witness()), "log": {"sequence": sequence, "head": head}}
+        replace_private(folder.heads, json.dumps(heads, indent=2).encode())
 
 
 def _heads(folder: SiteFolder) -> dict[str, dict[str, Any]]:

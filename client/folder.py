@@ -6,6 +6,7 @@
 Only `socket/` is meant for the node's user, who may pass through the folder but not list it.
 """
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -179,6 +180,17 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among the processes that take this lock; a killed one lets go of it."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, SECRET)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def _made(path: Path) -> Iterator[None]:
     try:
         yield
@@ -186,3 +198,33 @@ def _made(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path.resolve().name}: {error.strerror}; choose a folder that you may write to"
         ) from None
+
+
+def take(folder: SiteFolder) -> int:
+    """Take a folder for one process, until the descriptor is closed. InputError where another one has it."""
+    handle = os.open(folder.lock, os.O_CREAT | os.O_RDWR, SECRET)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise InputError("a trainer works in this folder already: stop it first") from None
+    return handle
+
+
+@contextmanager
+def alone(folder: SiteFolder) -> Iterator[None]:
+    """Without a trainer in the meantime. InputError where one is running."""
+    handle = take(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def running(folder: SiteFolder) -> bool:
+    """Whether a trainer works in this folder."""
+    try:
+        os.close(take(folder))
+    except InputError:
+        return True
+    return False

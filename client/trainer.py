@@ -4,7 +4,6 @@
 which `client.reasons` tells what the coordinator may know. What is not in the diary has not left.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from client.approvals import Approvals, Entry
 from client.books import keep_heads, open_ledger
 from client.deciding import approve
 from client.diary import Diary
-from client.folder import SECRET, SiteFolder
+from client.folder import SiteFolder, take
 from client.hospital import card_of, withdrawn_patients
 from client.judging import Judged, judge
 from client.keys import check_card, signing_key
@@ -70,7 +69,7 @@ class Trainer:
         now: Callable[[], datetime] = local_now,
     ) -> Self:
         """Take the folder, alone. Keys, ledger and diary are checked against their copies first."""
-        config, lock = folder.config(), _lock(folder)
+        config, lock = folder.config(), take(folder)
         try:
             check_card(folder, config.name)
             key, diary = signing_key(folder), Diary(folder.log, lambda: now().astimezone(UTC))
@@ -280,25 +279,6 @@ class Trainer:
         known = self.approvals.of_run(run) is not None
         with self._lock:
             return self._runs[run if known else ""]
-
-
-def _lock(folder: SiteFolder) -> int:
-    handle = os.open(folder.lock, os.O_CREAT | os.O_RDWR, SECRET)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise InputError("a trainer works in this folder already: stop it first") from None
-    return handle
-
-
-def running(folder: SiteFolder) -> bool:
-    """Whether a trainer works in this folder."""
-    try:
-        os.close(_lock(folder))
-    except InputError:
-        return True
-    return False
 
 
 def _not_now(why: str) -> None:

@@ -1,10 +1,15 @@
 """How this hospital's worker for a study is made: its data, its ledger, its keys. Warm between rounds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from client.books import open_ledger
+from client.diary import Diary
 from client.folder import SiteFolder
 from client.hospital import Reading, read_site, withdrawn_patients
+from client.keys import signing_key
 from client.policy import Facts
 from client.site import RandomFor, SiteWorker
 from client.site_file import SiteFile
@@ -65,3 +70,11 @@ class Workshop:
             partial(sum_keys.sign, self.key),
         )
         return Prepared(worker, found.facts, withdrawn)
+
+
+@contextmanager
+def opened(folder: SiteFolder) -> Iterator[tuple[Workshop, Diary]]:
+    """What a command line needs, beside a trainer that may run: everything checked against its copies."""
+    config, diary = folder.config(), Diary(folder.log)
+    with open_ledger(folder, config, diary) as ledger:
+        yield Workshop(folder, config, ledger, signing_key(folder)), diary

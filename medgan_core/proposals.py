@@ -53,7 +53,8 @@ class Standing:
     `answer` is "approved", "waiting" (for a person, or for its turn), "refused", or "closed" in answer to a
     farewell; `reason` as much as a coordinator may know: a rule about public facts, else "not approved".
     `plan` is the digest of the privacy plan that the site made of the study, `card` the public facts of its
-    data (`medgan_core.data.source.Card`): both are empty unless approved. `signature` is the site's Ed25519 signature of `message`, in hex.
+    data (`medgan_core.data.source.Card`): both are empty unless approved. `signature` is the
+    site's Ed25519 signature of `message`, in hex.
     """
 
     site: str

@@ -157,7 +157,7 @@ def test_a_new_version_of_the_trainer_asks_again(desk: Trainer, monkeypatch: pyt
 
 def test_the_present_key_must_be_among_the_sites(folder: SiteFolder) -> None:
     asked = proposal(folder)
-    other = replace(asked, sites=asked.sites | {"site-1": "00" * 32})
+    other = replace(asked, sites={**asked.sites, "site-1": "00" * 32})
     with trainer(folder) as desk:
         assert (
             stand(desk, other).reason == "sites: site-1 with its present key is not among the study's sites"
