@@ -194,7 +194,11 @@ def withdraw(
     if not key:
         raise InputError("PATIENT is blank: expected the patient's key as in the data")
     with opened(folder) as (shop, diary):
-        changed = leave_out(folder, shop.ledger, diary, key)
+        known, changed = shop.ledger.knows(key), leave_out(folder, shop.ledger, diary, key)
+    if not known:
+        typer.echo(
+            "no study has used this patient yet: mind the spelling, which is that of the data", err=True
+        )
     typer.echo("withdrawn: in no round from now on" if changed else "was withdrawn already")
 
 

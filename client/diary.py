@@ -146,7 +146,9 @@ class Diary:
 
 
 def _parsed(line: bytes) -> Note | None:
+    """A line as this module writes it, to the byte; None for any other."""
     try:
-        return Note(**json.loads(line))
+        note = Note(**json.loads(line))
     except (ValueError, TypeError):
         return None
+    return note if note.line().encode() == line + b"\n" else None

@@ -141,6 +141,11 @@ class PrivacyLedger:
         """The name under which this ledger knows a patient: an HMAC, in hex; it never leaves the site."""
         return self._key.pseudonym(patient)
 
+    def knows(self, patient: str) -> bool:
+        """Whether this patient has an account."""
+        with self._reading() as books:
+            return self._key.pseudonym(patient) in books.owners
+
     def compare(self, witness: Witness) -> None:
         """LedgerError, with the way forward, where this ledger is another or older than a copy says."""
         with self._reading():
