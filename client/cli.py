@@ -63,6 +63,7 @@ def status(site: Site = HERE) -> None:
     """Studies with their state and digest, what is spent and left, and whether the trainer runs."""
     from client.approvals import Approvals
     from client.books import open_ledger
+    from client.keys import verify_key
     from client.showing import studies_table
     from client.version import trainer_version
 
@@ -79,7 +80,8 @@ def status(site: Site = HERE) -> None:
     entries = approvals.all()
     if entries:
         most = config.schedule.studies_at_once
-        _print(studies_table(entries, approvals.active(trainer_version(), most)))
+        active = approvals.active(trainer_version(), most)
+        _print(studies_table(entries, config, verify_key(folder), active))
     else:
         typer.echo("no study was proposed yet")
 

@@ -155,39 +155,52 @@ class SiteFolder:
 
 def write_private(path: Path, content: bytes) -> None:
     """A new file of mode 0600, on disk together with its name. InputError where there is one already."""
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fsync_folder(path.parent)
-    except FileExistsError:
-        raise InputError(f"{path.name} exists already and is never overwritten") from None
-    except OSError as error:
-        raise MedGANError(
-            f"{path.name} could not be written: {error.strerror}; check disk and folder"
-        ) from None
+    with on_disk(path):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET)
+        except FileExistsError:
+            raise InputError(f"{path.name} exists already and is never overwritten") from None
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fsync_folder(path.parent)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def replace_private(path: Path, content: bytes) -> None:
     """Put a file of mode 0600 in another's place: after a crash it is the old one or the new one."""
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    write_private(part, content)
-    part.replace(path)
-    fsync_folder(path.parent)
+    with on_disk(path):
+        part.unlink(missing_ok=True)
+        write_private(part, content)
+        part.replace(path)
+        fsync_folder(path.parent)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Alone among the processes that take this lock; a killed one lets go of it."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, SECRET)
+    with on_disk(path):
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, SECRET)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one that names the file, not its folder."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise MedGANError(f"{path.name} could not be written: {cause}; check disk and folder") from None
 
 
 @contextmanager
@@ -202,7 +215,8 @@ def _made(path: Path) -> Iterator[None]:
 
 def take(folder: SiteFolder) -> int:
     """Take a folder for one process, until the descriptor is closed. InputError where another one has it."""
-    handle = os.open(folder.lock, os.O_CREAT | os.O_RDWR, SECRET)
+    with on_disk(folder.lock):
+        handle = os.open(folder.lock, os.O_CREAT | os.O_RDWR, SECRET)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -8,9 +8,10 @@ from rich.table import Table
 
 from client.approvals import Entry
 from client.diary import Note
-from client.judging import Judged
+from client.judging import Judged, judge
 from client.site_file import SiteFile
 from client.version import trainer_version
+from medgan_core.errors import PolicyError
 from medgan_core.messages import Event, Receipt
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.privacy.chain import Entry as Line
@@ -74,12 +75,16 @@ def _leaving(judged: Judged) -> str:
     return f"noisy sums, a noisy histogram of scores, and {what}"
 
 
-def state_of(entry: Entry, active: Sequence[str]) -> str:
-    """Where a study stands at this site."""
+def state_of(entry: Entry, config: SiteFile, own_key: str, active: Sequence[str]) -> str:
+    """Where a study stands at this site; where the policy says no, by which rules."""
     decision = entry.decided(trainer_version())
     if entry.closed:
         return f"ended ({entry.closed})"
     if decision is None:
+        try:
+            judge(config, entry.proposal, own_key)
+        except PolicyError as error:
+            return f"refused by site.toml: {error}"
         again = entry.decision is not None and entry.decision.answer == "approved"
         return "waits for you: the trainer is another version now" if again else "waits for you"
     if decision.answer != "approved":
@@ -89,12 +94,14 @@ def state_of(entry: Entry, active: Sequence[str]) -> str:
     return f"{'active' if entry.digest in active else 'queued'}, approved by {decision.by}"
 
 
-def studies_table(entries: Sequence[Entry], active: Sequence[str]) -> Table:
+def studies_table(entries: Sequence[Entry], config: SiteFile, own_key: str, active: Sequence[str]) -> Table:
     """All studies, the oldest first."""
     table = Table("study", "run", "digest", "came", "state", title="studies")
     for entry in entries:
         name = str(entry.proposal.study.get("name", ""))
-        table.add_row(name, entry.proposal.run, entry.digest[:16], entry.came, state_of(entry, active))
+        table.add_row(
+            name, entry.proposal.run, entry.digest[:16], entry.came, state_of(entry, config, own_key, active)
+        )
     return table
 
 

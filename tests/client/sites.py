@@ -32,7 +32,9 @@ from tests.server.making import Federation, federation
 NAME = "site-1"
 CLASSES = ("normal", "pneumonia")
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
-PATIENTS = tuple(f"Anna-{number:03d}" for number in range(60))
+PATIENTS = tuple(
+    f"Anna-{number:03d}" for number in range(120)
+)  # so many that some are held out under any key
 OTHERS = {f"site-{number}": verify_key_of(bytes([number]) * 32).hex() for number in (2, 3, 4)}
 LIMITS = {
     "policy.epsilon": 50.0,
@@ -45,7 +47,7 @@ DATA = {"data.kind": '"npz"', "data.path": '"images.npz"', "data.patients": '"pa
 
 
 def make_site(path: Path, name: str = NAME, **changes: Any) -> SiteFolder:
-    """A site of 60 patients with an image or two each. Keys of site.toml have two underscores for the dot."""
+    """A site of 120 patients with an image or two each. Keys of site.toml have two underscores for the dot."""
     folder = SiteFolder(path)
     found_site(folder, name)
     write_images(path)

@@ -53,7 +53,7 @@ def test_under_secure_sums_masked_words_alone_leave(phase: Phase, share: str) ->
         Phase.EVALUATE: of.plan.evaluation_size,
         Phase.TRAIN: of.plan.gradient_size,
     }[phase]
-    assert (shape, dtype) == ((size,), np.uint64)
+    assert (shape, dtype) == ((size,), np.dtype(np.uint64))
 
 
 def spoiled(update: Update, group: str, name: str, array: Any) -> Update:

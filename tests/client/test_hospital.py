@@ -40,7 +40,7 @@ def test_everybody_is_on_one_side_and_the_facts_count_them(folder: SiteFolder) -
     assert everybody(reading) == set(PATIENTS)
     assert not set(site.training.patients) & set(site.held_out.patients)
     assert (facts.patients, facts.held_out) == (len(site.training), len(site.held_out))
-    assert facts.images == len(site.training.images) + len(site.held_out.images) == 80
+    assert facts.images == len(site.training.images) + len(site.held_out.images) == 160
     assert (facts.unit, facts.left_out, facts.missing) == ("patient", {}, ())
     assert site.training.images.shape[1:] == (1, 28, 28)
 
@@ -63,8 +63,8 @@ def test_local_labels_become_the_studys_classes_and_others_are_left_out(folder: 
     write_images(folder.path, labels=("o.B.", "Infiltrat", "unklar"))
     configure(folder, labels={"o.B.": "normal", "Infiltrat": "pneumonia", "Ödem": "oedema"})
     reading = read(folder)
-    assert reading.facts.left_out == {"label 'unklar' is none of the study's classes": 26}
-    assert reading.facts.images == 54
+    assert reading.facts.left_out == {"label 'unklar' is none of the study's classes": 53}
+    assert reading.facts.images == 107
     assert set(reading.site.training.labels.tolist()) == {0, 1}
 
 
@@ -73,7 +73,7 @@ def test_with_a_table_of_labels_nothing_is_guessed(folder: SiteFolder) -> None:
     configure(folder, labels={"normal": "pneumonia"})
     reading = read(folder)
     assert set(reading.site.training.labels.tolist()) == {1}
-    assert sum(reading.facts.left_out.values()) == 40
+    assert sum(reading.facts.left_out.values()) == 80
 
 
 def test_numbers_are_named_by_the_site_or_by_the_study(folder: SiteFolder) -> None:

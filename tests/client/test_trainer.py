@@ -1,7 +1,7 @@
 """The trainer answers within its policy: proposals, rounds, farewells. What is not logged has not left."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import client.trainer
 from client.diary import Diary
 from client.folder import SiteFolder
 from client.keys import verify_key
-from client.reasons import reason_for_coordinator
+from client.reasons import reason_for_coordinator, reason_for_log
 from client.trainer import Trainer
 from medgan_core.errors import (
     InputError,
@@ -29,6 +29,7 @@ from medgan_core.privacy.sum_keys import signed_by
 from medgan_core.proposals import Farewell, Proposal, Standing
 from tests.client.sites import (
     NOON,
+    PATIENTS,
     approve_all,
     configure,
     coordinator,
@@ -36,6 +37,7 @@ from tests.client.sites import (
     proposal,
     request,
     trainer,
+    write_images,
 )
 
 
@@ -363,6 +365,67 @@ def test_a_trainer_goes_on_where_another_stopped(folder: SiteFolder) -> None:
         assert isinstance(again, Update)
         assert again.digest() == first.digest()
         assert isinstance(desk.handle(request(1)), Update)
+
+
+def _images(folder: SiteFolder) -> None:
+    (folder.path / "images.npz").write_bytes(b"no archive")
+
+
+def _table(folder: SiteFolder) -> None:
+    table = folder.path / "patients.csv"
+    table.write_text(table.read_text() + "Anna-999,1\n")
+
+
+def _withdrawals(folder: SiteFolder) -> None:
+    folder.withdrawn.write_text('["Anna-001"')
+
+
+def _sealed(folder: SiteFolder) -> None:
+    for path in folder.runs.rglob("*.safetensors"):
+        path.write_bytes(b"Anna-001")
+
+
+def _runs(folder: SiteFolder) -> None:
+    shutil.rmtree(folder.runs)
+    folder.runs.write_text("a file")
+
+
+@pytest.mark.parametrize("spoil", [_images, _table, _withdrawals, _sealed, _runs])
+def test_no_refusal_names_a_patient_or_a_path(
+    folder: SiteFolder, spoil: Callable[[SiteFolder], None]
+) -> None:
+    with trainer(folder) as desk:
+        desk.handle(proposal(folder))
+        approve_all(folder)
+        desk.handle(request(0))
+    spoil(folder)
+    reasons = set()
+    with trainer(folder) as desk:
+        for asked in (request(0), request(1), replace(request(0), plan="x"), replace(request(0), run="Anna")):
+            try:
+                desk.handle(asked)
+            except MedGANError as error:
+                reasons.add(reason_for_coordinator(error))
+                told_here = f"{error} {reason_for_log(error)}"
+                assert "Anna-" not in told_here
+                assert str(folder.path) not in told_here
+    assert reasons <= {"not approved", "failed: IntegrityError", "failed: MedGANError"}
+    assert "Anna-" not in folder.log.read_text()
+    assert str(folder.path) not in folder.log.read_text()
+
+
+def test_the_reasons_of_two_hospitals_differ_only_by_public_facts(tmp_path: Path) -> None:
+    told_by: list[list[str]] = []
+    for number, patients in enumerate((PATIENTS, PATIENTS[:12])):
+        folder = make_site(tmp_path / str(number))
+        configure(folder, policy__approval=False, policy__least_patients=30, policy__most_rounds=2)
+        write_images(folder.path, patients)
+        with trainer(folder) as desk:
+            bad = proposal(folder, run="bad", privacy__clip_norm=99.0, training__generator_width=400)
+            answers = [stand(desk, bad), stand(desk, proposal(folder, run="long", rounds=3))]
+        told_by.append([answer.reason for answer in answers])
+    assert told_by[0] == told_by[1]
+    assert "largest_clip_norm" in told_by[0][0]
 
 
 def test_no_patient_and_no_path_is_in_the_log(desk: Trainer) -> None:

@@ -56,6 +56,7 @@ def test_what_is_no_name_and_no_key_is_refused(card: PublicCard, field: str, val
 def test_a_card_that_was_changed_on_its_way_is_refused(card: PublicCard) -> None:
     with pytest.raises(InputError, match="of other keys"):
         PublicCard.from_json(card.to_json() | {"verify_key": "cd" * 32})
-    for body in ({}, [], None, "x"):
+    wrong: list[Any] = [{}, [], None, "x"]
+    for body in wrong:
         with pytest.raises(InputError, match="no public card"):
             PublicCard.from_json(body)
