@@ -47,8 +47,7 @@ DATA = {"data.kind": '"npz"', "data.path": '"images.npz"', "data.patients": '"pa
 
 
 def make_site(path: Path, name: str = NAME, **changes: Any) -> SiteFolder:
-    # So many that some are held out under any key.
-    """A site of 120 patients with an image or two each. Keys of site.toml have two underscores for the dot."""
+        """A site of 120 patients, of an image or two each. Keys of site.toml have two underscores for a dot."""
     folder = SiteFolder(path)
     found_site(folder, name)
     write_images(path)
