@@ -47,7 +47,7 @@ DATA = {"data.kind": '"npz"', "data.path": '"images.npz"', "data.patients": '"pa
 
 
 def make_site(path: Path, name: str = NAME, **changes: Any) -> SiteFolder:
-        """A site of 120 patients, of an image or two each. Keys of site.toml have two underscores for a dot."""
+    """A site of 120 patients with an image or two each; `a__b` is the key a.b of site.toml."""
     folder = SiteFolder(path)
     found_site(folder, name)
     write_images(path)
