@@ -45,6 +45,15 @@ def test_a_receipt_survives_json(spent: float, phase: Phase) -> None:
     assert isinstance(read.spent, float)
 
 
+def test_what_a_site_signs_is_all_of_a_receipt_and_survives_json() -> None:
+    receipt = replace(RECEIPT, spent=math.inf, update_digest="u")
+    signed = replace(receipt, signature="s")
+    assert signed.message() == receipt.message()
+    assert Receipt.from_json(json.loads(json.dumps(signed.to_json()))).message() == receipt.message()
+    for change in ({"update_digest": "v"}, {"spent": 1.0}, {"head": "other"}, {"round": 9}):
+        assert replace(receipt, **change).message() != receipt.message()
+
+
 def test_an_infinite_epsilon_is_written_as_a_word() -> None:
     assert replace(RECEIPT, spent=math.inf).to_json()["spent"] == "inf"
 

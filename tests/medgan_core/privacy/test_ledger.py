@@ -371,3 +371,21 @@ def test_two_processes_share_a_ledger(tmp_path: Path) -> None:
 def test_a_killed_process_forgets_nothing(tmp_path: Path, moment: int) -> None:
     """A few moments of tests/scenarios/test_ledger_kills.py."""
     assert ledger_worker.die_and_resume(tmp_path, moment, 2)
+
+
+def test_a_hospital_asks_its_ledger(ledger: PrivacyLedger) -> None:
+    account = held(ledger)
+    assert ledger.accounts() == (account,)
+    assert ledger.open_runs() == ("run",)
+    assert ledger.knows(PATIENTS[0])
+    assert not ledger.knows("patient-dora")
+    assert len(ledger.pseudonym(PATIENTS[0])) == 64
+    before = ledger.witness()
+    charge(ledger, account)
+    ledger.compare(before)
+    with pytest.raises(LedgerError, match="older than a copy"):
+        ledger.compare(replace(before, sequence=before.sequence + 9))
+    ledger.close_run("run")
+    assert ledger.open_runs() == ()
+    assert [entry.kind for entry in ledger.entries()] == ["genesis", "enrol", "hold", "charge", "close"]
+    assert all(len(entry.body["time"]) == len("2026-01-01T00:00:00Z") for entry in ledger.entries())
