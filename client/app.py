@@ -5,8 +5,9 @@ from collections.abc import Callable
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from client.reasons import reason_for_coordinator
 from medgan_core.envelope import Answered, Asked
-from medgan_core.errors import MedGANError, RefusedError
+from medgan_core.errors import MedGANError
 from medgan_core.wire import answer_to_records, asked_from_records, refusal_to_records
 
 Answer = Callable[[Context, Asked], Answered]
@@ -27,8 +28,3 @@ def make_client_app(answer: Answer) -> ClientApp:
     app.train()(handle)
     app.evaluate()(handle)
     return app
-
-
-def reason_for_coordinator(error: MedGANError) -> str:
-    """What a coordinator may know of a site's no: nothing that depends on its data or its policy."""
-    return "not approved" if isinstance(error, RefusedError) else f"failed: {type(error).__name__}"

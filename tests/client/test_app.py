@@ -7,7 +7,8 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.app import Answer, make_client_app, reason_for_coordinator
+from client.app import Answer, make_client_app
+from client.reasons import reason_for_coordinator
 from medgan_core.envelope import Asked
 from medgan_core.errors import BudgetError, DataError, MedGANError, ReceiptError
 from medgan_core.messages import Event, Phase, Receipt, Request, Update
