@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +55,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 15.0) -> None:
 
 
 def text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+    with suppress(FileNotFoundError):  # also while it is rotated
+        return path.read_text()
+    return ""
 
 
 def lives(pid: int) -> bool:
