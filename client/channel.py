@@ -107,14 +107,19 @@ def _explained(error: Any, timeout: float) -> TrainerError:
 class Server:
     """A trainer that listens, until `stop`."""
 
-    def __init__(self, server: grpc.Server, place: ExitStack) -> None:
+    def __init__(self, server: grpc.Server, place: ExitStack, turns: "_Turns") -> None:
         self._server = server
         self._place = place
+        self._turns = turns
 
-    def stop(self, grace: float = 0.0) -> None:
-        """Take no more questions, let those in work go on for `grace` seconds, and free the socket."""
+    def stop(self, grace: float = 0.0) -> bool:
+        """Take no more questions, let those in work go on for `grace` seconds, and free the socket.
+
+        Whether no question is left in work: a thread cannot be ended.
+        """
         self._server.stop(grace).wait()
         self._place.close()
+        return self._turns.idle()
 
     def __enter__(self) -> Self:
         return self
@@ -143,11 +148,12 @@ def serve(
         stack.enter_context(reserved(socket, group))
         pool = futures.ThreadPoolExecutor(_CALLS, thread_name_prefix="ask")
         server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS)
-        server.add_generic_rpc_handlers((_Desk(handler, site, limit, heard or (lambda _: None)),))
+        desk = _Desk(handler, site, limit, heard or (lambda _: None))
+        server.add_generic_rpc_handlers((desk,))
         server.add_insecure_port(f"unix:{socket.absolute()}")
         let_in(socket, group)
         server.start()
-        return Server(server, stack.pop_all())
+        return Server(server, stack.pop_all(), desk.turns)
 
 
 class _Desk(grpc.GenericRpcHandler):
@@ -156,7 +162,7 @@ class _Desk(grpc.GenericRpcHandler):
         self._site = site
         self._limit = limit
         self._heard = heard
-        self._turns = _Turns()
+        self.turns = _Turns()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return grpc.stream_stream_rpc_method_handler(self._ask) if details.method == _METHOD else None
@@ -167,7 +173,7 @@ class _Desk(grpc.GenericRpcHandler):
         try:
             envelope = envelope_of(came, self._limit)
             run, kind = _named(envelope.head)
-            with self._turns.of(run, context.is_active) as come:
+            with self.turns.of(run, context.is_active) as come:
                 if not come:
                     return
                 start = time.monotonic()
@@ -223,6 +229,11 @@ class _Turns:
     def __init__(self) -> None:
         self._guard = Lock()
         self._locks: dict[str, tuple[Lock, int]] = {}
+
+    def idle(self) -> bool:
+        """Whether no run is asked about."""
+        with self._guard:
+            return not self._locks
 
     @contextmanager
     def of(self, run: str, wanted: Callable[[], bool]) -> Iterator[bool]:

@@ -42,7 +42,10 @@ class Account:
 
 @dataclass(frozen=True)
 class Handover:
-    """What is handed over. `root_certificates` and `key` are read where they are and copied."""
+    """What is handed over. `root_certificates` and `key` are read where they are and copied.
+
+    `metrics_port` is that of the node's own page, 0 for none.
+    """
 
     site: str
     superlink: str
@@ -50,6 +53,7 @@ class Handover:
     key: Path
     socket: Path
     proxy: str = ""
+    metrics_port: int = 0
 
 
 def hand_over(folder: Path, handover: Handover, account: Account | None) -> None:
@@ -63,6 +67,7 @@ def hand_over(folder: Path, handover: Handover, account: Account | None) -> None
         "superlink": handover.superlink,
         "socket": str(handover.socket.absolute()),
         "proxy": handover.proxy,
+        "metrics_port": handover.metrics_port,
     }
     files = {
         _FACTS: json.dumps(facts, indent=1).encode(),
@@ -82,15 +87,18 @@ def hand_over(folder: Path, handover: Handover, account: Account | None) -> None
         ) from None
 
 
-def read_handover(folder: Path, home: Path) -> NodeSettings:
-    """What the node needs, as its user. Raises InputError where the trainer has not handed it over yet."""
+def read_handover(folder: Path, home: Path) -> tuple[NodeSettings, int]:
+    """What the node needs, and the port of its metrics (0 for none), as its user.
+
+    Raises InputError where the trainer has not handed it over yet.
+    """
     try:
         facts: Mapping[str, Any] = json.loads((folder / _FACTS).read_bytes())
     except (OSError, ValueError):
         raise InputError(
             "the node was handed nothing that this user may read: start the trainer first"
         ) from None
-    return NodeSettings(
+    settings = NodeSettings(
         str(facts["site"]),
         str(facts["superlink"]),
         folder / _CA,
@@ -99,6 +107,7 @@ def read_handover(folder: Path, home: Path) -> NodeSettings:
         home,
         str(facts["proxy"]),
     )
+    return settings, int(facts["metrics_port"])
 
 
 def make_home(home: Path, account: Account | None) -> None:

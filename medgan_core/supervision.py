@@ -4,7 +4,6 @@ A child ends with its supervisor, however that ends: on Linux the kernel sees to
 group of its own, and what is left in it when the child ends is ended too.
 """
 
-import ctypes
 import logging
 import os
 import random
@@ -128,12 +127,6 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-
-
-def end_with_parent() -> None:
-    """The calling process is killed when its parent ends (Linux; elsewhere nothing happens)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class _Child:
