@@ -6,6 +6,7 @@ the plan sums securely leaves this site under a mask, and never in another way.
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,13 +37,15 @@ from medgan_core.record import load_groups, make_folder, save_groups
 from medgan_core.seeds import Seeds
 
 RandomFor = Callable[[str, int], SecretRandom]
+Sign = Callable[[bytes], bytes]
 _KEPT_STEPS = 4
 
 
 class SiteWorker:
     """One site in one run. `folder` holds its sealed updates; `random_for(site, round)` its secret source.
 
-    `member` is needed for secure sums: the site's own key, and those that its person has pinned.
+    `member` is needed for secure sums: the site's own key, and those that its person has pinned. With `sign`
+    every receipt that leaves is signed.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class SiteWorker:
         folder: Path,
         random_for: RandomFor,
         member: Membership | None = None,
+        sign: Sign | None = None,
     ) -> None:
         most = study.privacy.max_images_per_patient
         self.site = Site(site.name, site.training.at_most(most), site.held_out.at_most(most))
@@ -63,6 +67,7 @@ class SiteWorker:
         self.folder = folder
         self.random_for = random_for
         self.member = member
+        self.sign = sign
         card = site.training.card
         self.task = make_task(study, card.image_shape, card.classes)
         self.plan = PrivacyPlan.of(study, card.unit)
@@ -196,7 +201,12 @@ class SiteWorker:
     def _seal(self, request: Request, update: Update) -> Update:
         make_folder(self.folder)
         save_groups(self._sealed_path(request), update.groups, {"metrics": dict(update.metrics)})
-        return update.sealed(self.ledger.seal(update.receipt, update.digest()))
+        return update.sealed(self._signed(self.ledger.seal(update.receipt, update.digest())))
+
+    def _signed(self, receipt: Receipt) -> Receipt:
+        return (
+            receipt if self.sign is None else replace(receipt, signature=self.sign(receipt.message()).hex())
+        )
 
     def _replay(self, request: Request, receipt: Receipt) -> Update:
         path = self._sealed_path(request)
@@ -204,7 +214,7 @@ class SiteWorker:
         update = Update(self.site.name, request.round, request.phase, groups, header["metrics"], receipt)
         if update.digest() != receipt.update_digest:
             raise IntegrityError(f"{path.name} is not what the ledger sealed for round {request.round}")
-        return update
+        return update.sealed(self._signed(receipt))
 
     def _kept(self, request: Request) -> Path | None:
         """What the latest training round before this one kept, where the discriminator stays at the site."""

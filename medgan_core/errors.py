@@ -6,6 +6,7 @@
     │   └── DataError               a file or a row of a data set
     ├── RefusedError                exit code 3: privacy or policy says no
     │   ├── BudgetError             a charge would pass the site's cap
+    │   ├── PolicyError             a rule of a site's own policy; it says what a coordinator may know of it
     │   └── ReceiptError            a round was asked for again with another content
     ├── IntegrityError              exit code 1: something was tampered with or damaged
     │   ├── LedgerError             broken chain, or older than a copy held outside
@@ -58,6 +59,14 @@ class RefusedError(MedGANError):
 
 class BudgetError(RefusedError):
     """A charge that would pass the cap of a site."""
+
+
+class PolicyError(RefusedError):
+    """A rule of a site's own policy. `told` is what a coordinator may know: public facts, else no reason."""
+
+    def __init__(self, message: str, told: str = "not approved") -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class ReceiptError(RefusedError):

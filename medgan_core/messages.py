@@ -111,7 +111,8 @@ class Receipt:
 
     `request_digest` binds plan and incoming state; `head` is the hash of the ledger's chain after the charge
     and `sequence` its length; `spent` is ε of the whole account at `delta`, earlier runs included (infinity
-    as the string "inf" in JSON); `signature` is empty until a site has a key.
+    as the string "inf" in JSON); `signature` is the site's Ed25519 signature of
+    `message` in hex, empty where a site has no key.
 
     Under secure sum `event` and `spent` hold if the sites that must not collude do not, `local_event` and
     `local_spent` whatever they do; `query` is the digest of what was summed, without the cohort, and `repeat`
@@ -149,6 +150,11 @@ class Receipt:
             return {name: value for name, value in body.items() if name not in _SUMMED}
         local = {"event": self.local_event.to_json(), "spent": float_to_json(self.local_spent)}
         return body | {f"local_{name}": value for name, value in local.items()}
+
+    def message(self) -> bytes:
+        """What a site signs: everything but the signature."""
+        unsigned = {name: value for name, value in self.to_json().items() if name != "signature"}
+        return b"medgan receipt\n" + json.dumps(unsigned, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Receipt":

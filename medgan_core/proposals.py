@@ -10,6 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Self
 
+NOT_APPROVED = "not approved"
+"""All that a coordinator learns of a no that depends on a site's data, budget or people."""
+NOT_NOW = "not now"
+"""How a reason begins that passes by itself: working hours, or another study's turn. Ask again later."""
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -45,10 +50,10 @@ class Proposal:
 class Standing:
     """How a site stands to a proposal, named by its digest.
 
-    `answer` is "approved", "waiting" (for a person) or "refused"; `reason` as much as a coordinator may know:
-    a rule about public facts, else "not approved". `plan` is the digest of the privacy plan that the site
-    made of the study, `card` the public facts of its data (`medgan_core.data.source.Card`): both are empty
-    unless approved. `signature` is the site's Ed25519 signature of `message`, in hex.
+    `answer` is "approved", "waiting" (for a person, or for its turn), "refused", or "closed" in answer to a
+    farewell; `reason` as much as a coordinator may know: a rule about public facts, else "not approved".
+    `plan` is the digest of the privacy plan that the site made of the study, `card` the public facts of its
+    data (`medgan_core.data.source.Card`): both are empty unless approved. `signature` is the site's Ed25519 signature of `message`, in hex.
     """
 
     site: str

@@ -69,6 +69,9 @@ class Listing:
             files=tuple(dict.fromkeys((*self.tables, *files))),
             official=tuple(row.held_out for row in rows) if self.has_split else None,
             sites=tuple(row.site for row in rows) if self.has_sites else None,
+            named=tuple(bool(row.patient) for row in rows)
+            if unit is None and self.unit == "patient"
+            else None,
         )
 
 

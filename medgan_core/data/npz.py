@@ -59,11 +59,12 @@ def read_npz(data: DataConfig, place: Place) -> Records:
         files.append(file)
     else:
         labels, where = _labels(place, arrays, prefixes, parts)
-    patients = keys
+    patients, told = keys, None
     if data.patients:
         named, _, file = _of_table(data.patients, PATIENT_COLUMNS, place, parts)
         files.append(file)
         patients = tuple(name or key for name, key in zip(named, keys, strict=True))
+        told = tuple(bool(name) for name in named)
     official = tuple(parts.place(i)[0] == "test" for i in range(parts.total))
     return Records(
         images=prepare(pooled, data, _value_range(place, pooled)),
@@ -73,6 +74,7 @@ def read_npz(data: DataConfig, place: Place) -> Records:
         where=where,
         files=tuple(files),
         official=official if "test" in parts.counts else None,
+        named=told,
     )
 
 

@@ -16,7 +16,8 @@ class Records:
 
     `images` [n, c, s, s] float32 in [-1, 1]; `labels` and `patients` are texts per image; `official` tells
     per image whether the published split holds it out, `sites` its site, None where the set does not say.
-    `where` names an image's row in errors; `files` are all files that were read.
+    `where` names an image's row in errors; `files` are all files that were read; `named` tells per image
+    whether the set names its patient, None where it does for all or for none.
     """
 
     images: Tensor
@@ -27,3 +28,4 @@ class Records:
     files: tuple[Path, ...]
     official: tuple[bool, ...] | None = None
     sites: tuple[str, ...] | None = None
+    named: tuple[bool, ...] | None = None

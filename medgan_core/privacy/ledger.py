@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -135,6 +136,30 @@ class PrivacyLedger:
             if unknown or len(touched) > 1:
                 self._append("enrol", {"account": account, "merged": touched[1:], "patients": unknown})
         return account
+
+    def pseudonym(self, patient: str) -> str:
+        """The name under which this ledger knows a patient: an HMAC, in hex; it never leaves the site."""
+        return self._key.pseudonym(patient)
+
+    def compare(self, witness: Witness) -> None:
+        """LedgerError, with the way forward, where this ledger is another or older than a copy says."""
+        with self._reading():
+            self._compare(witness)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The whole chain, checked again from the file. LedgerError where it breaks."""
+        with self._reading():
+            return tuple(self._chain.after(0, NO_HEAD))
+
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts of this ledger, oldest first."""
+        with self._reading() as books:
+            return tuple(books.events)
+
+    def open_runs(self) -> tuple[str, ...]:
+        """The runs that hold something in this ledger and are not closed."""
+        with self._reading() as books:
+            return tuple(run for run, known in books.runs.items() if not known.closed)
 
     def hold(self, run: str, plan: str, events: Mapping[str, tuple[Event, ...]]) -> None:
         """Reserve all events of a run, by account, when it is approved; `plan` is the digest of its plan.
@@ -345,7 +370,8 @@ class PrivacyLedger:
 
     def _append(self, kind: str, body: Mapping[str, Any]) -> Entry:
         # The books learn of it when they next catch up: by then it is on disk, or it never was.
-        return self._chain.append(self._books.sequence, self._books.head, kind, body)
+        dated = {**body, "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        return self._chain.append(self._books.sequence, self._books.head, kind, dated)
 
     def _again(self, charged: Charged) -> Charge:
         if charged.sealed:

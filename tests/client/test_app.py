@@ -10,7 +10,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.app import Answer, make_client_app
 from client.reasons import reason_for_coordinator
 from medgan_core.envelope import Asked
-from medgan_core.errors import BudgetError, DataError, MedGANError, ReceiptError
+from medgan_core.errors import BudgetError, DataError, LedgerError, MedGANError, ReceiptError
 from medgan_core.messages import Event, Phase, Receipt, Request, Update
 from medgan_core.wire import answer_from_records, asked_to_records, message_type
 
@@ -76,7 +76,8 @@ def test_a_refusal_tells_nothing_of_the_data(error: MedGANError) -> None:
 
 def test_policy_is_not_approved_and_a_failure_names_its_kind_alone() -> None:
     assert reason_for_coordinator(BudgetError(SECRET)) == "not approved"
-    assert reason_for_coordinator(DataError(SECRET)) == "failed: DataError"
+    assert reason_for_coordinator(DataError(SECRET)) == "not approved"
+    assert reason_for_coordinator(LedgerError(SECRET)) == "failed: LedgerError"
 
 
 def test_a_message_of_another_app_does_not_reach_the_site() -> None:

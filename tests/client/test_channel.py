@@ -18,7 +18,7 @@ import pytest
 from client.channel import Channel, Handler, Heard, Server, serve
 from client.frames import CHUNK_BYTES, chunks_of
 from medgan_core.envelope import Envelope
-from medgan_core.errors import BudgetError, ConfigError, DataError, InputError, TrainerError, UpdateError
+from medgan_core.errors import BudgetError, ConfigError, InputError, LedgerError, TrainerError, UpdateError
 from medgan_core.messages import Array
 
 SECRET = "patient Anna has spent 19.7 of 20"
@@ -65,7 +65,7 @@ def test_modes_let_in_the_group_alone_and_nothing_is_left(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(BudgetError(SECRET), "not approved"), (DataError(SECRET), "failed: DataError")]
+    ("error", "reason"), [(BudgetError(SECRET), "not approved"), (LedgerError(SECRET), "failed: LedgerError")]
 )
 def test_an_error_of_ours_is_a_refusal_that_tells_nothing(place: Path, error: Exception, reason: str) -> None:
     heard: list[Heard] = []
