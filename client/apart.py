@@ -1,11 +1,13 @@
 """Whether another OS user is really kept from what it must not read: asked of the kernel, not of modes."""
 
-import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from client.node_folder import Account
 from medgan_core.errors import MedGANError, RefusedError
+
+_ASK = 'for path; do if [ -r "$path" ] || [ -w "$path" ]; then echo yes; else echo no; fi; done'
 
 
 def check_apart(account: Account, paths: Sequence[Path]) -> None:
@@ -13,32 +15,29 @@ def check_apart(account: Account, paths: Sequence[Path]) -> None:
     if open_to := reachable_by(account, paths):
         names = ", ".join(path.name for path in open_to)
         raise RefusedError(
-            f"the node's user may read {names}: take its rights away (chmod 700 folders, 600 files) before "
-            "the node starts"
+            f"the node's user may read {names}: take its rights away (chmod 700 for folders, 600 for files) "
+            "before the node starts"
         )
 
 
 def reachable_by(account: Account, paths: Sequence[Path]) -> list[Path]:
-    """Those of the paths that the account may read or write."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _tell(writer, account, paths)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        answer = told.read()
-    os.waitpid(pid, 0)
-    if len(answer) != len(paths):
-        raise MedGANError("what the node's user may read could not be found out: run as root")
-    return [path for path, yes in zip(paths, answer, strict=True) if yes]
-
-
-def _tell(writer: int, account: Account, paths: Sequence[Path]) -> None:
-    """In a child that is nobody but the account: a byte for each path. Never returns."""
+    """Those of the paths that the account may read or write. Needs root."""
     try:
-        os.setgroups(account.groups)
-        os.setgid(account.groups[0])
-        os.setuid(account.user)
-        os.write(writer, bytes(os.access(path, os.R_OK) or os.access(path, os.W_OK) for path in paths))
-    finally:
-        os._exit(0)
+        asked = subprocess.run(
+            ["/bin/sh", "-c", _ASK, "sh", *(str(path.absolute()) for path in paths)],
+            capture_output=True,
+            text=True,
+            env={},
+            cwd="/",
+            user=account.user,
+            group=account.groups[0],
+            extra_groups=account.groups[1:],
+        )
+    except OSError as error:
+        raise MedGANError(
+            f"what the node's user may read could not be found out: {error.strerror}; run as root"
+        ) from None
+    answers = asked.stdout.split()
+    if len(answers) != len(paths):
+        raise MedGANError("what the node's user may read could not be found out: /bin/sh did not answer")
+    return [path for path, answer in zip(paths, answers, strict=True) if answer == "yes"]
