@@ -22,7 +22,7 @@ from client.node import free_port
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0, pause: float = 0.1) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0, pause: float = 0.1) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it took too long"
