@@ -186,9 +186,11 @@ def site_commands(
 
 def private_paths(folder: "SiteFolder") -> list[Path]:
     """What a node's user must be able neither to read nor to write, as far as it is there."""
-    config = folder.config()
+    data = folder.config().data
+    tables = [table.partition(":")[0] for table in (data.patients, data.labels) if table]
     wanted = [folder.site_file, folder.signing_key, folder.node_key, folder.ledger, folder.ledger_key]
-    wanted += [folder.ledger.parent, folder.studies, folder.runs, folder.log, folder.path / config.data.path]
+    wanted += [folder.ledger.parent, folder.studies, folder.runs, folder.log]
+    wanted += [folder.path / name for name in (data.path, *tables)]
     return [path for path in wanted if path.exists()]
 
 
@@ -212,7 +214,9 @@ def _hand_over(folder: "SiteFolder", account: Account | None) -> None:
 
 
 def run_command(
-    site_dir: Annotated[Path, typer.Argument(metavar="SITE_DIR", help="The site's folder.")],
+    site_dir: Annotated[  # the node's user may pass through the folder, and not list it
+        Path, typer.Argument(metavar="SITE_DIR", help="The site's folder.", readable=False)
+    ],
     only: Annotated[
         str | None, typer.Option(metavar="trainer|node", help="One part alone, as the systemd units do.")
     ] = None,

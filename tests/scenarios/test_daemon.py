@@ -74,6 +74,8 @@ def uid_of(pid: int) -> int:
 def made(top: Path, link: SuperLink | None = None) -> SiteFolder:
     """A site that its coordinator knows, or one whose coordinator is not there."""
     folder = make_site(top / "site")
+    for name in ("images.npz", "patients.csv"):
+        (folder.path / name).chmod(0o600)
     if link is None:
         (folder.keys / "ca.crt").write_text("none")
         configure(folder, coordinator__address='"127.0.0.1:9"')
@@ -122,7 +124,7 @@ def test_the_node_runs_as_its_own_user(top: Path, link: SuperLink) -> None:
         pytest.skip("this Python lies where another user may not run it")
     folder = made(top, link)
     with running(folder, "--node-user", "nobody") as process:
-        wait_for(lambda: children(process.pid, "--only node"))
+        wait_for(lambda: process.poll() is not None or children(process.pid, "--only node"))
         [node] = children(process.pid, "--only node")
         wait_for(lambda: uid_of(node) == 65534)
         wait_for(lambda: link.online() == 1)
