@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.daemon import run_command
 from client.folder import SiteFolder, running
 from medgan_core.errors import InputError, MedGANError
 from medgan_core.terminal import run as run_app
@@ -56,6 +57,9 @@ def check(
     if bad:
         raise MedGANError(f"{bad} of {len(findings)} findings are bad; mend them as it says there")
     typer.echo("ready")
+
+
+app.command("run")(run_command)
 
 
 @app.command()

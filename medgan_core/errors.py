@@ -13,6 +13,7 @@
     │   └── ReleaseError            a release that fails its own manifest
     └── RoundError                  exit code 1: the federation cannot go on
         ├── UpdateError             one site's update is not acceptable
+        ├── TrainerError            a site's trainer is not there, or does not answer in time
         └── QuorumError             too few acceptable updates
 
 Messages say what happened, with which value, what is expected, and what to do next.
@@ -90,6 +91,10 @@ class RoundError(MedGANError):
 
 class UpdateError(RoundError):
     """An update of one site that is not acceptable."""
+
+
+class TrainerError(RoundError):
+    """A trainer that its node cannot reach, or that does not answer in time; says nothing of its data."""
 
 
 class QuorumError(RoundError):
