@@ -1,4 +1,5 @@
-"""What travels between a coordinator and its sites. Knows numpy alone, so that a thin client loads no torch.
+"""What travels between a coordinator and its sites. Knows numpy and its dtypes alone, so that a thin client
+loads no torch.
 
 A round is one `Request` to every site and one `Update` from each. Arrays travel in named groups
 ("generator", "discriminator", "statistics", …), each a mapping from tensor name to array. A round under
@@ -15,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medgan_core.dtypes import raw_bytes, spelled
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -272,9 +275,9 @@ def digest_groups(groups: Groups, head: str = "") -> str:
     for group in sorted(groups):
         for name in sorted(groups[group]):
             array = groups[group][name]
-            described = json.dumps([group, name, array.dtype.str, array.shape])
+            described = json.dumps([group, name, spelled(array.dtype), array.shape])
             digest.update(f"\n{described}\n".encode())
-            digest.update(array.tobytes())
+            digest.update(raw_bytes(array))
     return digest.hexdigest()
 
 
