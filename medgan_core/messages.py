@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -222,8 +223,12 @@ class Request:
     def digest(self) -> str:
         """SHA-256 of plan, incoming state and, under secure sum, stage, cohort and all that is relayed.
 
-        The key under which a site replays its answer.
+        The key under which a site replays its answer. Reckoned once: a coordinator asks for every update.
         """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         head = [self.run, self.round, self.phase, self.plan]
         staged = [] if self.secure is None else [self.secure.to_json()]
         return digest_groups(self.groups, json.dumps(head + staged, sort_keys=True))

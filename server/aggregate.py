@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medgan_core.dtypes import is_floating, widened
 from medgan_core.errors import UpdateError
 from medgan_core.messages import METRICS, Array, Arrays, Groups, Receipt, Request, Update
-from medgan_core.privacy.plan import PrivacyPlan
 from server.parts import PART, each_part
 from server.spill import empty_like, read_part
+
+if TYPE_CHECKING:  # the plan needs torch, and sums do not
+    from medgan_core.privacy.plan import PrivacyPlan
 
 
 def check_update(update: Update, request: Request, expected: Groups) -> None:
@@ -42,7 +45,7 @@ def check_update(update: Update, request: Request, expected: Groups) -> None:
             _check_array(f"{where}: {group}/{name}", update.groups[group][name], like)
 
 
-def check_charge(update: Update, request: Request, plan: PrivacyPlan) -> None:
+def check_charge(update: Update, request: Request, plan: "PrivacyPlan") -> None:
     """Refuse an update whose receipt charged another event than the plan's, or another local one."""
     event, receipt = plan.event(request.phase), update.receipt
     local = event.local if event.shares else None
@@ -52,7 +55,7 @@ def check_charge(update: Update, request: Request, plan: PrivacyPlan) -> None:
         raise UpdateError(f"{where}: its receipt charged another event than the plan's")
 
 
-def charged(update: Update, request: Request, plan: PrivacyPlan) -> Receipt | None:
+def charged(update: Update, request: Request, plan: "PrivacyPlan") -> Receipt | None:
     """The receipt of an update, where it is that of this request: its content has left the site."""
     receipt = update.receipt
     asked = (update.site, request.run, request.round, request.phase, request.digest())
