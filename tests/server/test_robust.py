@@ -105,9 +105,7 @@ def test_distances_are_those_between_the_updates(stacked: Array) -> None:
 def test_krum_takes_an_update_whole_and_names_its_site() -> None:
     stacked = np.array([[0.0] * 15, [1.0] * 15, [1.1] * 15, [1.2] * 15, [9.0] * 15], np.float32)
     updates = updates_of(stacked)
-    groups, told = combined(
-        AggregationConfig(rule="krum"), updates, {u.site: 1.0 for u in updates}, zeros()
-    )
+    groups, told = combined(AggregationConfig(rule="krum"), updates, {u.site: 1.0 for u in updates}, zeros())
     assert told == {"krum": "s02"}
     assert np.array_equal(flat(groups), stacked[2])
     assert groups["discriminator"]["n"] == 2

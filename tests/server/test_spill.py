@@ -76,7 +76,7 @@ def test_shapes_are_known_without_reading() -> None:
         spill.clear()
         assert isinstance(kept, SpilledArrays)
         (like,) = empty_like(kept).values()
-        assert (like.shape, like.dtype, len(kept)) == ((2, 3), np.float32, 1)
+        assert (like.shape, like.dtype, len(kept)) == ((2, 3), np.dtype(np.float32), 1)
 
 
 def test_nothing_is_left_behind_whatever_happens(tmp_path: Path) -> None:
@@ -132,5 +132,5 @@ def test_a_file_that_was_deleted_or_cut_is_told(tmp_path: Path) -> None:
         with pytest.raises(IntegrityError, match="w of an update that was kept for this round: cut short"):
             kept["w"]
         file.unlink()
-        with pytest.raises(IntegrityError, match="No such file.*sites answer again"):
+        with pytest.raises(IntegrityError, match=r"No such file.*sites answer again"):
             kept["w"]
