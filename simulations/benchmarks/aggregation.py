@@ -42,7 +42,7 @@ class Aggregation:
     """MiB resident before the first update and at most; GiB of updates a second, medians over processes.
 
     `speed` is that of the sum, `arrival` that of checking updates and putting them by (0 where nothing is).
-    `slowest` and `fastest` are the sum's in single processes.
+    `slowest` and `fastest` are the sum's in single processes, `by_processor` its GiB in a second of one core.
     """
 
     method: str
@@ -53,6 +53,7 @@ class Aggregation:
     speed: float
     slowest: float
     fastest: float
+    by_processor: float
     arrival: float
 
 
@@ -70,19 +71,19 @@ def aggregation(
 
 
 def measured(method: str, sites: int, megabytes: int) -> list[float]:
-    """MiB before and at most, GiB/s of the sum, GiB/s of arrival; runs in this process."""
+    """MiB before and at most; GiB/s of the sum by clock and by processor, and of arrival. In this process."""
     run = METHODS[method]
     random = np.random.default_rng(0)
     size = megabytes * 2**20 // 4 // TENSORS
     incoming = {f"w{i}": random.standard_normal(size, np.float32) for i in range(TENSORS)}
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    arrived, summed = run({_GROUP: incoming}, sites)
-    gigabytes = sites * megabytes / 1024
-    return [before, _status("VmHWM"), gigabytes / summed, gigabytes / arrived if arrived else 0.0]
+    arrived, summed, spent = run({_GROUP: incoming}, sites)
+    gigabytes, peak = sites * megabytes / 1024, _status("VmHWM")
+    return [before, peak, gigabytes / summed, gigabytes / spent, gigabytes / arrived if arrived else 0.0]
 
 
-def _ours(rule: str, incoming: Groups, sites: int) -> tuple[float, float]:
+def _ours(rule: str, incoming: Groups, sites: int) -> tuple[float, float, float]:
     request = Request("run", 1, Phase.TRAIN, "plan", incoming)
     asked, arrived, updates = AggregationConfig.model_validate({"rule": rule}), 0.0, []
     with tempfile.TemporaryDirectory() as folder, Spill(Path(folder) / "arrivals") as spill:
@@ -94,20 +95,17 @@ def _ours(rule: str, incoming: Groups, sites: int) -> tuple[float, float]:
             arrived += time.perf_counter() - began
             del update  # as the coordinator does, or two would be in memory
         weights = {update.site: 1.0 for update in updates}
-        began = time.perf_counter()
-        combined(asked, updates, weights, incoming)
-        return arrived, time.perf_counter() - began
+        return arrived, *_timed(lambda: combined(asked, updates, weights, incoming))
 
 
-def _numpy(incoming: Groups, sites: int) -> tuple[float, float]:
+def _numpy(incoming: Groups, sites: int) -> tuple[float, float, float]:
     """The mean as one would write it."""
     updates = [_numbers(incoming, number) for number in range(sites)]
-    began = time.perf_counter()
-    {name: np.mean([update[name] for update in updates], axis=0) for name in incoming[_GROUP]}
-    return 0.0, time.perf_counter() - began
+    names = list(incoming[_GROUP])
+    return 0.0, *_timed(lambda: {n: np.mean([update[n] for update in updates], axis=0) for n in names})
 
 
-def _flower(incoming: Groups, sites: int) -> tuple[float, float]:
+def _flower(incoming: Groups, sites: int) -> tuple[float, float, float]:
     from flwr.app import Array as Packed
     from flwr.app import ArrayRecord, MetricRecord, RecordDict
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
@@ -121,17 +119,22 @@ def _flower(incoming: Groups, sites: int) -> tuple[float, float]:
         )
         for number in range(sites)
     ]
-    began = time.perf_counter()
-    aggregate_arrayrecords(records, "num-examples")
-    return 0.0, time.perf_counter() - began
+    return 0.0, *_timed(lambda: aggregate_arrayrecords(records, "num-examples"))
 
 
-METHODS: dict[str, Callable[[Groups, int], tuple[float, float]]] = {
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds on the clock and of the processor, of all cores together."""
+    began, spent = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - spent
+
+
+METHODS: dict[str, Callable[[Groups, int], tuple[float, float, float]]] = {
     "numpy": _numpy,
     "flower": _flower,
     **{rule: partial(_ours, rule) for rule in ("mean", "median", "trimmed_mean", "krum")},
 }
-"""Seconds of arrival and of the sum: two in memory, and the coordinator's rules."""
+"""Seconds of arrival, of the sum, and of the processor in it: two in memory, and the coordinator's rules."""
 
 
 def _numbers(incoming: Groups, number: int) -> dict[str, Array]:
@@ -162,7 +165,7 @@ def _update(request: Request, number: int) -> Update:
 
 
 def _row(method: str, sites: int, megabytes: int, runs: Sequence[Sequence[float]]) -> Aggregation:
-    before, peak, speed, arrival = ([run[i] for run in runs] for i in range(4))
+    before, peak, speed, by_processor, arrival = ([run[i] for run in runs] for i in range(5))
     return Aggregation(
         method=method,
         sites=sites,
@@ -172,6 +175,7 @@ def _row(method: str, sites: int, megabytes: int, runs: Sequence[Sequence[float]
         speed=median(speed),
         slowest=min(speed),
         fastest=max(speed),
+        by_processor=median(by_processor),
         arrival=median(arrival),
     )
 

@@ -13,9 +13,10 @@ from simulations.benchmarks.aggregation import METHODS, Aggregation, aggregation
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_measured_in_a_process_of_its_own(method: str) -> None:
-    before, peak, speed, arrival = measuring._child(f"measured({method!r}, 5, 1)")
+    before, peak, speed, by_processor, arrival = measuring._child(f"measured({method!r}, 5, 1)")
     assert 0 < before <= peak
     assert speed > 0
+    assert by_processor > 0
     assert (arrival > 0) is (method not in ("numpy", "flower"))
 
 
@@ -40,7 +41,7 @@ def test_a_failure_is_named() -> None:
 
 def test_figures_are_medians_over_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     speeds = iter([1.0, 9.0, 2.0] * len(METHODS) + [4.0] * 3)
-    monkeypatch.setattr(measuring, "_child", lambda call: [50.0, 100.0, next(speeds), 0.5])
+    monkeypatch.setattr(measuring, "_child", lambda call: [50.0, 100.0, next(speeds), 3.0, 0.5])
     rows = aggregation((5, 1), ((4, 1),), repeats=3)
     assert [row.method for row in rows] == [*METHODS, "mean"]
     assert (rows[-1].sites, rows[-1].before, rows[-1].peak, rows[-1].arrival) == (4, 50, 100, 0.5)
