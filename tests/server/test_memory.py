@@ -16,7 +16,7 @@ from server.momentum import moved
 from server.robust import combined
 from server.spill import Spill
 
-MODEL = 4 * 2**20
+MODEL = 2 * 2**20
 RECEIPT: Any = None
 
 
