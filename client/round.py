@@ -15,6 +15,7 @@ from medgan_core.adversarial import (
     anchor_of,
     discriminator_rule,
     generator_rule,
+    hold_near,
     label_shares,
     mean_fake_loss,
     put_state,
@@ -190,6 +191,8 @@ def _train(asked: _Asked, local: Groups) -> RoundResult:
         physical_batch=study.training.physical_batch,
         precision=study.training.precision,
     )
+    if "discriminator" in asked.request.groups:  # else it is this site's own, and near to nothing
+        hold_near(optimizer.rule, study.training.proximal)
     if "momentum" in local:
         put_state(optimizer.rule, local["momentum"])
     metrics = _adversarial_steps(asked, generator, optimizer)
@@ -205,6 +208,7 @@ def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOp
     task, plan, training = asked.task, asked.plan, asked.study.training
     public = asked.seeds.child(asked.site.name, asked.request.round).generator()
     steps = generator_rule(asked.study, asked.request.round, generator.parameters())
+    hold_near(steps, training.proximal)
     rhythm = Rhythm(training.generator_every, training.adaptive)
     labels = balanced_labels(training.batch, len(task.classes))
     statistics = asked.request.groups["statistics"]

@@ -75,6 +75,25 @@ def generator_rule(study: Study, number: int, parameters: Iterable[nn.Parameter]
     return optim.Adam(parameters, rate, betas=(0.5, 0.999))
 
 
+def hold_near(rule: optim.Optimizer, weight: float) -> None:
+    """Have every step of a rule add the gradient of weight/2·‖w - w₀‖², w₀ being the weights as they are now.
+
+    FedProx: Li et al. 2020, https://arxiv.org/abs/1812.06127. It depends on w alone and on no patient of its
+    own: in a private network it is added to a gradient that is clipped and noised already.
+    """
+    if weight == 0:
+        return
+    parameters = [p for group in rule.param_groups for p in group["params"]]
+    origin = [p.detach().clone() for p in parameters]
+
+    def pull(*_: object) -> None:
+        for parameter, start in zip(parameters, origin, strict=True):
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.add(parameter.detach() - start, alpha=weight)
+
+    rule.register_step_pre_hook(pull)
+
+
 def take_state(rule: optim.Optimizer) -> dict[str, Array]:
     """What an update rule remembers of the steps before, for `put_state`."""
     flat: dict[str, Array] = {}

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from medgan_core.codec import flatten, parse_override, unflatten
 from medgan_core.defaults import LARGE_IMAGES, LARGE_SIDE, WITHOUT_PRIVACY, with_defaults
 from medgan_core.errors import ConfigError, InputError
+from medgan_core.sections import AggregationConfig, Section
 
 IMAGE_SIZES = (28, 32, 64, 128)
 SCORE_BINS = 10
@@ -30,11 +31,7 @@ Precision = Literal["float32", "bfloat16", "auto"]
 Positives = Annotated[tuple[Positively, ...], Field(strict=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the images are and how they are read.
 
     `path`, `patients` and `labels` are looked for beside the study's data root, or are absolute. `patients`
@@ -63,7 +60,7 @@ class DataConfig(_Section):
         return bool(self.flip or self.rotate_degrees or self.crop_pixels)
 
 
-class SitesConfig(_Section):
+class SitesConfig(Section):
     """The hospitals of a simulation and the public facts they declare.
 
     `nominal_patients` is what a site declares as its size: a round public figure, never the private count.
@@ -86,7 +83,7 @@ class SitesConfig(_Section):
     local_epsilon: Annotated[float, Field(gt=0)] = 100.0
 
 
-class PrivacyConfig(_Section):
+class PrivacyConfig(Section):
     """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε.
 
     With `secure_sum` the one-shot query, the gate and the evaluation leave the sites as a sum alone, with
@@ -113,7 +110,7 @@ class PrivacyConfig(_Section):
     max_repeats: Annotated[int, Field(ge=0, le=10)] = 1
 
 
-class OneShotConfig(_Section):
+class OneShotConfig(Section):
     """The one private query before the first round, and how the generator is trained to match it."""
 
     frequencies: Annotated[int, Field(ge=8, le=100_000)] = 1000
@@ -125,7 +122,7 @@ class OneShotConfig(_Section):
     learning_rate: Positively = 5e-3
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """The adversarial rounds. `discriminator_steps` are those of one round, at one site or of all together.
 
     `generator_every` discriminator steps make one generator step; `adaptive` lets the ratio climb a ladder
@@ -138,6 +135,7 @@ class TrainingConfig(_Section):
     the device is made for it, so that figures differ a little between machines. `physical_batch`: how many
     of a private step's images pass through the discriminator at once, for devices with little memory.
     `spatial_noise`: the strength at which the generator's noise in each grid begins, 0 for none.
+    `proximal` μ adds μ/2·‖w - w₀‖² to the losses of a network that came as w₀ from the coordinator (FedProx).
     """
 
     loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
@@ -156,10 +154,11 @@ class TrainingConfig(_Section):
     final_learning_rate: Fraction = 0.2
     batch: Annotated[int, Field(ge=2)] = 64
     anchor_weight: Annotated[float, Field(ge=0)] = 5.0
+    proximal: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """The judging of generators at the sites, on patients held out of training, who have `epsilon`.
 
     With `gate`, and where there are rounds, one query decides whether the refined generator replaces that of
@@ -174,7 +173,7 @@ class EvaluationConfig(_Section):
     reports: bool = True
 
 
-class DeploymentConfig(_Section):
+class DeploymentConfig(Section):
     """Patience with hospitals over a network; a simulation has no use for it.
 
     A round waits `round_timeout` seconds for its sites. One with fewer answers than the quorum is asked
@@ -187,7 +186,7 @@ class DeploymentConfig(_Section):
     approval_timeout: Positively = 604_800.0
 
 
-class PhantomsConfig(_Section):
+class PhantomsConfig(Section):
     """Chest-like phantoms written as DICOM before the run. `patients` is the mean number of a site."""
 
     patients: Positive = 160
@@ -195,7 +194,7 @@ class PhantomsConfig(_Section):
     pixels: Annotated[int, Field(ge=32, le=1024)] = 64
 
 
-class Study(_Section):
+class Study(Section):
     """A study: all that a run is, its data root and its secrets excepted.
 
     `strategy`: "refine" does the rounds, "one_shot" sets them to 0, and "auto" leaves it to the planner,
@@ -219,6 +218,7 @@ class Study(_Section):
     privacy: PrivacyConfig = PrivacyConfig()
     one_shot: OneShotConfig = OneShotConfig()
     training: TrainingConfig = TrainingConfig()
+    aggregation: AggregationConfig = AggregationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     deployment: DeploymentConfig = DeploymentConfig()
     phantoms: PhantomsConfig | None = None
@@ -249,6 +249,7 @@ class Study(_Section):
             raise ConfigError("data.classes", classes, "every class once")
         if self.data.views > 1 and not self.data.varied:
             raise ConfigError("data.views", self.data.views, "1, or data.flip, rotate_degrees or crop_pixels")
+        self.aggregation.check(sites.count, self.quorum, bool(sites.weights))
         if self.privacy.secure_sum:
             self._agrees_to_sums()
         if self.joint:
@@ -256,6 +257,7 @@ class Study(_Section):
         return self
 
     def _agrees_to_sums(self) -> None:
+        self.aggregation.check_apart("privacy.secure_sum")
         if self.sites.count < 3:
             raise ConfigError(
                 "privacy.secure_sum", True, f"sites.count of 3 or more, which is {self.sites.count}"
@@ -265,12 +267,14 @@ class Study(_Section):
 
     def _agrees_to_joint_steps(self) -> None:
         where = f"{{}} for share = {self.share}"
+        self.aggregation.check_still("share = gradient")
         for name, value, needed in (
             ("privacy.secure_sum", self.privacy.secure_sum, True),
             ("privacy.mode", self.privacy.mode, "dp"),
             ("strategy", self.strategy, "refine"),
             ("sites.weights", self.sites.weights, ()),
             ("training.adaptive", self.training.adaptive, False),
+            ("training.proximal", self.training.proximal, 0.0),
         ):
             if value != needed:
                 raise ConfigError(name, value, where.format(needed))

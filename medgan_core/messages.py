@@ -1,4 +1,5 @@
-"""What travels between a coordinator and its sites. Knows numpy alone, so that a thin client loads no torch.
+"""What travels between a coordinator and its sites. Knows numpy and its dtypes alone, so that a thin client
+loads no torch.
 
 A round is one `Request` to every site and one `Update` from each. Arrays travel in named groups
 ("generator", "discriminator", "statistics", …), each a mapping from tensor name to array. A round under
@@ -10,11 +11,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medgan_core.dtypes import raw_bytes, spelled
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -225,8 +229,12 @@ class Request:
     def digest(self) -> str:
         """SHA-256 of plan, incoming state and, under secure sum, stage, cohort and all that is relayed.
 
-        The key under which a site replays its answer.
+        The key under which a site replays its answer. Reckoned once: a coordinator asks for every update.
         """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         head = [self.run, self.round, self.phase, self.plan]
         staged = [] if self.secure is None else [self.secure.to_json()]
         return digest_groups(self.groups, json.dumps(head + staged, sort_keys=True))
@@ -278,9 +286,9 @@ def digest_groups(groups: Groups, head: str = "") -> str:
     for group in sorted(groups):
         for name in sorted(groups[group]):
             array = groups[group][name]
-            described = json.dumps([group, name, array.dtype.str, array.shape])
+            described = json.dumps([group, name, spelled(array.dtype), array.shape])
             digest.update(f"\n{described}\n".encode())
-            digest.update(array.tobytes())
+            digest.update(raw_bytes(array))
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
     study.toml  environment.json  rounds.jsonl  ledger.json  metrics.json
     samples.png  curves.png  report.html  release/  sites/<site>/  state/round-<n>.safetensors
+    arrivals/ (the updates of the round at hand)
 
 A state file holds tensors and, in its header, everything else that `resume` needs.
 """
@@ -9,7 +10,7 @@ A state file holds tensors and, in its header, everything else that `resume` nee
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from medgan_core.config import Study, load_study
 from medgan_core.disk import fsync_folder
@@ -34,16 +35,21 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises MedGANError, and leaves the old file, where the disk is full or the folder cannot be written.
     """
+    _replace(path, lambda part: part.write_bytes(content))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
+        write(part)
+        with part.open("rb") as stream:
             os.fsync(stream.fileno())
         part.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
-        raise _unsaved(path, error) from error
+        raise _unsaved(path, error.strerror or str(error)) from error
+    except SafetensorError as error:  # of the disk too: the library wraps what the system said
+        raise _unsaved(path, str(error)) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -73,7 +79,8 @@ def save_groups(path: Path, groups: Groups, header: object) -> None:
         for name, array in arrays.items()
     }
     text = json.dumps(header)
-    write_atomically(path, save(flat, metadata={"header": text, "digest": digest_groups(groups, text)}))
+    told = {"header": text, "digest": digest_groups(groups, text)}
+    _replace(path, lambda part: save_file(flat, part, metadata=told))
 
 
 def load_groups(path: Path) -> tuple[dict[str, dict[str, Array]], Any]:
@@ -98,7 +105,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unsaved(path, error) from error
+        raise _unsaved(path, error.strerror or str(error)) from error
 
 
 class RunFolder:
@@ -108,6 +115,7 @@ class RunFolder:
         self.path = path
         self.release = path / "release"
         self.sites = path / "sites"
+        self.arrivals = path / "arrivals"
 
     @classmethod
     def create(cls, out: Path, study: Study) -> "RunFolder":
@@ -195,8 +203,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _unsaved(path: Path, error: OSError) -> MedGANError:
+def _unsaved(path: Path, reason: str) -> MedGANError:
     return MedGANError(
-        f"{path.name} could not be saved: {error.strerror or error}; what was saved before is untouched. "
+        f"{path.name} could not be saved: {reason}; what was saved before is untouched. "
         "Free some space or mend the folder's permissions, then resume"
     )

@@ -5,10 +5,13 @@ Each group of arrays travels as one ArrayRecord under its own name; the head is 
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, RecordDict
+from numpy.typing import NDArray
 
+from medgan_core.dtypes import BFLOAT16, raw_bytes, spelled
 from medgan_core.envelope import (
     Answered,
     Asked,
@@ -25,6 +28,7 @@ from medgan_core.messages import Phase, Request
 _HEAD = "medgan"
 _BODY = "json"
 _ARRAYS = "arrays."
+_RAW = "medgan.raw"
 
 _TYPES: Mapping[Phase, str] = {
     Phase.ONE_SHOT: MessageType.QUERY,
@@ -68,8 +72,7 @@ def envelope_to_records(envelope: Envelope) -> RecordDict:
     """A message of ours, whatever it says, as records."""
     records = RecordDict({_HEAD: ConfigRecord({_BODY: json.dumps(envelope.head)})})
     for group, arrays in envelope.groups.items():
-        record = {name: Array(np.asarray(array, order="C")) for name, array in arrays.items()}
-        records[_ARRAYS + group] = ArrayRecord(record)
+        records[_ARRAYS + group] = ArrayRecord({name: _packed(array) for name, array in arrays.items()})
     return records
 
 
@@ -78,7 +81,22 @@ def envelope_from_records(records: RecordDict) -> Envelope:
     with ours():
         head = json.loads(str(records.config_records[_HEAD][_BODY]))
         groups = {
-            name.removeprefix(_ARRAYS): {key: array.numpy() for key, array in record.items()}
+            name.removeprefix(_ARRAYS): {key: _unpacked(array) for key, array in record.items()}
             for name, record in records.array_records.items()
         }
         return Envelope(head, groups)
+
+
+def _packed(array: NDArray[Any]) -> Array:
+    """As Flower packs it, but for bfloat16, which it sends as a void and then refuses: its plain bytes."""
+    if array.dtype != BFLOAT16:
+        return Array(np.asarray(array, order="C"))
+    return Array(spelled(array.dtype), tuple(array.shape), _RAW, bytes(raw_bytes(array)))
+
+
+def _unpacked(array: Array) -> NDArray[Any]:
+    if array.stype == _RAW and array.dtype != spelled(BFLOAT16):
+        raise TypeError(f"plain bytes of {array.dtype}")
+    raw = array.stype == _RAW
+    read: NDArray[Any] = np.frombuffer(array.data, BFLOAT16).reshape(array.shape) if raw else array.numpy()
+    return read

@@ -1,12 +1,19 @@
 """Which updates are acceptable, and their average. Pure functions of arrays and public weights."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medgan_core.dtypes import is_floating, widened
 from medgan_core.errors import UpdateError
-from medgan_core.messages import METRICS, Array, Groups, Receipt, Request, Update
-from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.messages import METRICS, Array, Arrays, Groups, Receipt, Request, Update
+from server.parts import PART, each_part
+from server.spill import empty_like, read_part
+
+if TYPE_CHECKING:  # the plan needs torch, and sums do not
+    from medgan_core.privacy.plan import PrivacyPlan
 
 
 def check_update(update: Update, request: Request, expected: Groups) -> None:
@@ -38,7 +45,7 @@ def check_update(update: Update, request: Request, expected: Groups) -> None:
             _check_array(f"{where}: {group}/{name}", update.groups[group][name], like)
 
 
-def check_charge(update: Update, request: Request, plan: PrivacyPlan) -> None:
+def check_charge(update: Update, request: Request, plan: "PrivacyPlan") -> None:
     """Refuse an update whose receipt charged another event than the plan's, or another local one."""
     event, receipt = plan.event(request.phase), update.receipt
     local = event.local if event.shares else None
@@ -48,7 +55,7 @@ def check_charge(update: Update, request: Request, plan: PrivacyPlan) -> None:
         raise UpdateError(f"{where}: its receipt charged another event than the plan's")
 
 
-def charged(update: Update, request: Request, plan: PrivacyPlan) -> Receipt | None:
+def charged(update: Update, request: Request, plan: "PrivacyPlan") -> Receipt | None:
     """The receipt of an update, where it is that of this request: its content has left the site."""
     receipt = update.receipt
     asked = (update.site, request.run, request.round, request.phase, request.digest())
@@ -56,26 +63,80 @@ def charged(update: Update, request: Request, plan: PrivacyPlan) -> Receipt | No
     return receipt if given == asked and receipt.event == plan.event(request.phase) else None
 
 
+def check_norm(update: Update, incoming: Groups, bound: float) -> None:
+    """Refuse an update that moved further than `bound` from what was sent, over all its floats together.
+
+    In float64; integers have no length. 0 is no bound.
+    """
+    if not bound:
+        return
+    square = sum(
+        _square_distance(update.groups[group][name], like)
+        for group, arrays in incoming.items()
+        for name, like in arrays.items()
+        if is_floating(like.dtype)
+    )
+    if not math.sqrt(square) <= bound:
+        raise UpdateError(
+            f"update of {update.site} in round {update.round}: moved by {math.sqrt(square):.4g} from the "
+            f"weights that were sent, aggregation.norm_bound is {bound:g}"
+        )
+
+
 def average(updates: Sequence[Update], weights: Mapping[str, float], group: str) -> dict[str, Array]:
     """The weighted mean of one group over sites, accumulated in float64 (McMahan et al. 2017, FedAvg).
 
-    `weights` are public and renormalised over the sites that answered.
+    `weights` are public and renormalised over the sites that answered. Whatever the number of sites, memory
+    holds the mean and a part of one tensor; the order of arrival changes no bit, since sums go by the order
+    of names.
+
+    Integers and booleans, such as BatchNorm's `num_batches_tracked`, are the largest of all sites: a mean of
+    counts is no count, PyTorch would refuse its fraction, and where all sites counted the same steps the
+    largest is what each of them has.
     """
     ordered = sorted(updates, key=lambda update: update.site)
     whole = sum(weights[update.site] for update in ordered)
-    mean: dict[str, Array] = {}
-    for name, like in ordered[0].groups[group].items():
-        summed = np.zeros(like.shape, dtype=np.float64)
-        for update in ordered:
-            summed += (weights[update.site] / whole) * update.groups[group][name]
-        mean[name] = summed.astype(like.dtype)
+    shares = [weights[update.site] / whole for update in ordered]
+    tensors = [update.groups[group] for update in ordered]
+    mean = empty_like(tensors[0])
+
+    def work(name: str, start: int, stop: int) -> None:
+        found = mean[name].reshape(-1)[start:stop]
+        if is_floating(found.dtype):
+            _mean_part(tensors, shares, name, start, found)
+        else:
+            _largest_part(tensors, name, start, found)
+
+    each_part(mean, work)
     return mean
+
+
+def _mean_part(
+    tensors: Sequence[Arrays], shares: Sequence[float], name: str, start: int, found: Array
+) -> None:
+    part, product = np.empty_like(found), np.empty(found.shape, widened(found.dtype))
+    wide, summed = np.empty(found.shape), np.zeros(found.shape)
+    for arrays, share in zip(tensors, shares, strict=True):
+        read_part(arrays, name, start, part)
+        np.copyto(wide, np.multiply(part, share, out=product))
+        summed += wide
+    found[...] = summed
+
+
+def _largest_part(tensors: Sequence[Arrays], name: str, start: int, found: Array) -> None:
+    part = np.empty_like(found)
+    read_part(tensors[0], name, start, found)
+    for arrays in tensors[1:]:
+        read_part(arrays, name, start, part)
+        np.maximum(found, part, out=found)
 
 
 def total(updates: Sequence[Update], group: str, name: str) -> Array:
     """The plain sum of one tensor over sites, in the order of their names."""
-    ordered = sorted(updates, key=lambda update: update.site)
-    summed: Array = np.sum([update.groups[group][name] for update in ordered], axis=0)
+    first, *others = sorted(updates, key=lambda update: update.site)
+    summed: Array = np.array(first.groups[group][name])
+    for update in others:
+        summed += update.groups[group][name]
     return summed
 
 
@@ -91,5 +152,16 @@ def _check_array(where: str, array: Array, like: Array) -> None:
         raise UpdateError(f"{where}: shape {array.shape}, expected {like.shape}")
     if array.dtype != like.dtype:
         raise UpdateError(f"{where}: dtype {array.dtype}, expected {like.dtype}")
-    if not np.isfinite(array).all():
+    if not all(np.isfinite(part).all() for part in _parts(array)):
         raise UpdateError(f"{where}: holds NaN or infinity")
+
+
+def _square_distance(array: Array, like: Array) -> float:
+    pairs = zip(_parts(array), _parts(like), strict=True)
+    differences = (np.subtract(one, other, dtype=np.float64) for one, other in pairs)
+    return sum(float(np.vdot(difference, difference)) for difference in differences)
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    flat = array.reshape(-1)
+    return (flat[start : start + PART] for start in range(0, flat.size, PART))

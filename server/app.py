@@ -58,9 +58,10 @@ def _exchange(
     while waiting and time.monotonic() < end:
         if stopped():
             raise RoundError(f"round {request.round} was stopped: resume the run")
-        for reply in grid.pull_messages(list(waiting)):
-            waiting.pop(reply.metadata.reply_to_message_id, None)
-            yield _answer(reply)
+        for name in list(waiting):  # one by one: together they would all be in memory at once
+            for reply in grid.pull_messages([name]):
+                waiting.pop(reply.metadata.reply_to_message_id, None)
+                yield _answer(reply)
         time.sleep(_POLL_SECONDS if waiting else 0)
     for node in sorted(waiting.values()):
         yield Refusal(f"node {node}", f"node {node} gave no answer within {timeout:g} s")

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from medgan_core.config import Study
 from medgan_core.errors import QuorumError, RoundError, UpdateError
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import Request, Update
+from medgan_core.messages import Phase, Request, Update
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.privacy.sum_session import Cohort
-from server.aggregate import charged, check_charge, check_update
+from server.aggregate import charged, check_charge, check_norm, check_update
 from server.exchange import Answer, Exchange, Refusal
 from server.secure import SecureRound
+from server.spill import Spill
 from server.state import FederationState, Summed, expected_groups, next_request, server_step
 
 __all__ = ["Answer", "Exchange", "Refusal", "accept", "federate"]
@@ -27,19 +29,38 @@ def federate(
     keep: Callable[[FederationState], None],
     refused: Callable[[Refusal], None] = lambda refusal: None,
     cohort: Cohort | None = None,
+    spill: Path | None = None,
 ) -> FederationState:
     """Run all rounds that are left; `keep` makes each state durable before the next request is sent.
 
-    `cohort` are the sites of secure sums with the keys that they have pinned of each other. Raises
-    QuorumError where too few updates are acceptable; the last kept state stays valid. A secure sum that
-    failed is kept too, with the receipts of what left the sites: resumed, it is another attempt.
+    `cohort` are the sites of secure sums with the keys that they have pinned of each other. The updates of
+    a round lie in the folder `spill` until it is over (None: a temporary one): memory holds one of them.
+    Raises QuorumError where too few updates are acceptable; the last kept state stays valid. A secure sum
+    that failed is kept too, with the receipts of what left the sites: resumed, it is another attempt.
     """
-    while (request := next_request(study, plan, state)) is not None:
-        if plan.summed(request.phase):
-            state = _summed(study, task, plan, state, request, exchange, cohort, keep, refused)
+    with Spill(spill) as spilled:
+        while (request := next_request(study, plan, state)) is not None:
+            if plan.summed(request.phase):
+                state = _summed(study, task, plan, state, request, exchange, cohort, keep, refused)
+            else:
+                state = _gathered(study, task, plan, state, request, exchange, spilled, refused)
             keep(state)
-            continue
-        updates, refusals = accept(study, task, plan, state, request, exchange(request))
+    return state
+
+
+def _gathered(
+    study: Study,
+    task: GanTask,
+    plan: PrivacyPlan,
+    state: FederationState,
+    request: Request,
+    exchange: Exchange,
+    spilled: Spill,
+    refused: Callable[[Refusal], None],
+) -> FederationState:
+    """The state after a round in which every site's update came by itself."""
+    try:
+        updates, refusals = accept(study, task, plan, state, request, exchange(request), spilled.keep)
         for refusal in refusals:
             refused(refusal)
         # An update that is refused has left its site all the same: its charge belongs to the run's account.
@@ -51,9 +72,9 @@ def federate(
                 f"round {request.round}: {len(updates)} acceptable updates, the study needs {study.quorum} "
                 f"({reasons}). Mend the sites and resume the run, or lower sites.quorum"
             )
-        state = server_step(study, task, replace(state, receipts=state.receipts + spent), updates)
-        keep(state)
-    return state
+        return server_step(study, task, replace(state, receipts=state.receipts + spent), updates)
+    finally:
+        spilled.clear()
 
 
 def _summed(
@@ -90,27 +111,39 @@ def accept(
     state: FederationState,
     request: Request,
     answers: Iterable[Answer],
+    put_by: Callable[[Update], Update] = lambda update: update,
 ) -> tuple[Sequence[Update], Sequence[Refusal]]:
-    """Sort answers into acceptable updates, in the order of the sites' names, and refusals by name."""
+    """Sort answers into acceptable updates, in the order of the sites' names, and refusals by name.
+
+    Each update is checked as it comes, and what `put_by` makes of it is all that is held of it from then on.
+    Nothing is summed before the last one came, so a site that is refused or late is in no sum.
+    """
     expected = expected_groups(study, task, state)
     updates: dict[str, Update] = {}
     refusals: list[Refusal] = []
+
+    def check(answer: Answer) -> Update:
+        where = f"update of {answer.site} in round {request.round}"
+        if answer.site not in state.sites:
+            raise UpdateError(f"{where}: no site of this run")
+        if not isinstance(answer, Update):
+            raise UpdateError(f"{where}: none, but a message of a secure sum")
+        check_update(answer, request, expected)
+        check_charge(answer, request, plan)
+        if request.phase is Phase.TRAIN:
+            check_norm(answer, expected, study.aggregation.norm_bound)
+        if answer.site in updates:
+            raise UpdateError(f"{where}: answered twice")
+        return answer
+
     for answer in answers:
         if isinstance(answer, Refusal):
             refusals.append(answer)
             continue
-        where = f"update of {answer.site} in round {request.round}"
         try:
-            if answer.site not in state.sites:
-                raise UpdateError(f"{where}: no site of this run")
-            if not isinstance(answer, Update):
-                raise UpdateError(f"{where}: none, but a message of a secure sum")
-            check_update(answer, request, expected)
-            check_charge(answer, request, plan)
-            if answer.site in updates:
-                raise UpdateError(f"{where}: answered twice")
-            updates[answer.site] = answer
+            updates[answer.site] = put_by(check(answer))
         except UpdateError as error:
             receipt = charged(answer, request, plan) if isinstance(answer, Update) else None
             refusals.append(Refusal(answer.site, str(error), receipt))
+        del answer  # or two would be in memory while the next one comes
     return [updates[site] for site in sorted(updates)], refusals

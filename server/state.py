@@ -40,9 +40,11 @@ from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator, initial_generator, load, state_of, weights_of
-from server.aggregate import average, total
+from server.aggregate import total
 from server.joint import joint_step
 from server.matching import match_embedding
+from server.momentum import moved
+from server.robust import combined
 
 _CALIBRATION_FAKES = 4096
 _SENT: dict[Phase, tuple[str, ...]] = {
@@ -64,6 +66,7 @@ class FederationState:
     released), and before the evaluation "release" (the calibrated generator) and "classifier". Where there is
     a gate: "start" (the generator after the one-shot round), and after the last training round "release_…"
     and "classifier_…" of both candidates; the gate makes one of them "release" and "classifier".
+    With server momentum: "generator_velocity" and "discriminator_velocity", the running sums of steps.
     Where steps are joint: "discriminator_rule" and "generator_rule", what the update rules remember.
     `attempt` counts the secure sums of this round that failed.
     """
@@ -238,15 +241,17 @@ def _common_proportions(
 def _after_training(
     study: Study, state: FederationState, updates: Sequence[Update]
 ) -> tuple[Groups, dict[str, Any]]:
-    """FedAvg of what is shared, and the moving average of the generator."""
+    """What is shared, by the study's rule and momentum, and the moving average of the generator."""
     weights = dict(zip(state.sites, study.weights, strict=True))
-    shared = {name: average(updates, weights, name) for name in updates[0].groups}
+    incoming = {name: state.groups[name] for name in updates[0].groups}
+    found, told = combined(study.aggregation, updates, weights, incoming)
+    shared = moved(study.aggregation, state.groups, found)
     moving = ema(state.groups["average"], shared["generator"], ema_decay(study, state.round))
-    facts = {
+    facts: dict[str, Any] = {
         name: float(np.mean([update.metrics[name] for update in updates]))
         for name in ("generator_loss", "discriminator_accuracy_on_fakes", "discriminator_steps")
     }
-    return {**state.groups, **shared, "average": moving}, facts
+    return {**state.groups, **shared, "average": moving}, facts | told
 
 
 def _after_gate(

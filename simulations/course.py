@@ -227,6 +227,7 @@ def _run_rounds(federation: Federation, state: FederationState, progress: Progre
             keep=keep,
             refused=progress.refused,
             cohort=pinned(study, run),
+            spill=run.arrivals,
         )
 
     with progress:

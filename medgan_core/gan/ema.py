@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from medgan_core.dtypes import is_floating
 from medgan_core.messages import Array, Arrays
 
 
@@ -11,7 +10,7 @@ def ema(average: Arrays, latest: Arrays, decay: float) -> Mapping[str, Array]:
     """decay · average + (1 - decay) · latest for floats; other tensors are taken from the latest."""
     return {
         name: (decay * average[name] + (1 - decay) * value).astype(value.dtype)
-        if np.issubdtype(value.dtype, np.floating)
+        if is_floating(value.dtype)
         else value
         for name, value in latest.items()
     }

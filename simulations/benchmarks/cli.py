@@ -80,6 +80,16 @@ def memory(
 
 
 @app.command()
+def aggregation(
+    results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/aggregation.json"),
+) -> None:
+    """Memory and speed of the coordinator's aggregation beside numpy's and Flower's."""
+    from simulations.benchmarks import aggregation as measuring
+
+    measuring.keep(results, measuring.aggregation())
+
+
+@app.command()
 def utility(
     studies: Annotated[str, typer.Option(help="Studies on public data, by commas.")] = "pneumonia",
     epsilons: Epsilons = "",

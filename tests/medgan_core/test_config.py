@@ -351,3 +351,91 @@ def test_what_is_written_is_read_back(tmp_path: Path, **drawn: Any) -> None:
     assert load_study(path) == study
     assert parse_study(unflatten(flatten(study.to_dict()))) == study
     assert tomllib.loads(study.to_toml()) == study.to_dict()
+
+
+# Aggregation
+
+
+def test_aggregation_is_the_plain_mean_unless_asked() -> None:
+    asked = changed().aggregation
+    assert (asked.rule, asked.momentum, asked.server_learning_rate, asked.norm_bound) == ("mean", 0, 1, 0)
+    assert not asked.robust
+    assert not asked.moving
+    assert changed(training__proximal=0.1).training.proximal == 0.1
+
+
+@pytest.mark.parametrize(("trim", "sites", "wild"), [(0.2, 10, 2), (0.29, 100, 29), (0.2, 4, 0), (0.0, 9, 0)])
+def test_the_share_of_wild_sites_is_rounded_down(trim: float, sites: int, wild: int) -> None:
+    assert changed(aggregation__trim=trim).aggregation.wild(sites) == wild
+
+
+@pytest.mark.parametrize(
+    ("sites", "quorum", "trim", "rule"),
+    [
+        (5, 5, 0.2, "krum"),
+        (9, 7, 0.25, "krum"),
+        (3, 3, 0.34, "trimmed_mean"),
+        (10, 5, 0.2, "trimmed_mean"),
+        (3, 1, 0.2, "median"),
+    ],
+)
+def test_a_robust_rule_with_enough_sites_is_accepted(sites: int, quorum: int, trim: float, rule: str) -> None:
+    study = changed(sites__count=sites, sites__quorum=quorum, aggregation__trim=trim, aggregation__rule=rule)
+    assert study.aggregation.robust
+
+
+SUMS = {"privacy__secure_sum": True, "data__classes": ["a", "b"]}
+JOINT = SUMS | {"share": "gradient", "strategy": "refine"}
+BAD_AGGREGATION: dict[str, tuple[dict[str, Any], str]] = {
+    "krum of too few": (
+        {"aggregation__rule": "krum", "sites__count": 5, "sites__quorum": 4},
+        "aggregation.trim = 0.2: expected a share that leaves krum enough sites: 1 wild ones of 5 need "
+        "sites.quorum of 5, which is 4",
+    ),
+    "trimmed mean of too few": (
+        {"aggregation__rule": "trimmed_mean", "sites__count": 5, "sites__quorum": 2},
+        "need sites.quorum of 3, which is 2",
+    ),
+    "nobody trimmed": (
+        {"aggregation__rule": "trimmed_mean", "sites__count": 4},
+        "aggregation.trim = 0.2: expected at least 0.25, which is one of 4 sites",
+    ),
+    "weights": (
+        {"aggregation__rule": "median", "sites__weights": [1, 1, 2]},
+        "aggregation.rule = 'median': expected mean with sites.weights",
+    ),
+    "secure sum and a rule": (
+        SUMS | {"aggregation__rule": "median"},
+        "aggregation.rule = 'median': expected mean with privacy.secure_sum",
+    ),
+    "secure sum and a bound": (
+        SUMS | {"aggregation__norm_bound": 3.0},
+        "aggregation.norm_bound = 3.0: expected 0 with privacy.secure_sum",
+    ),
+    "joint steps and momentum": (
+        JOINT | {"aggregation__momentum": 0.5},
+        "aggregation.momentum = 0.5: expected 0",
+    ),
+    "joint steps and a rate": (
+        JOINT | {"aggregation__server_learning_rate": 0.5},
+        "aggregation.server_learning_rate = 0.5: expected 1 with share = gradient",
+    ),
+    "joint steps and a pull": (
+        JOINT | {"training__proximal": 0.1},
+        "training.proximal = 0.1: expected 0.0 for share = gradient",
+    ),
+    "no such rule": (
+        {"aggregation__rule": "bulyan"},
+        "aggregation.rule = 'bulyan': expected 'mean', 'median'",
+    ),
+    "half are wild": ({"aggregation__trim": 0.5}, "aggregation.trim = 0.5"),
+    "endless momentum": ({"aggregation__momentum": 1.0}, "aggregation.momentum = 1.0"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_AGGREGATION)
+def test_an_aggregation_that_cannot_be_is_refused(bad: str) -> None:
+    values, said = BAD_AGGREGATION[bad]
+    with pytest.raises(ConfigError) as caught:
+        changed(**values)
+    assert said in str(caught.value)

@@ -18,8 +18,9 @@ from hypothesis.extra import numpy as arrays
 
 from medgan_core import record
 from medgan_core.config import Study, parse_study
+from medgan_core.dtypes import BFLOAT16
 from medgan_core.errors import InputError, IntegrityError, MedGANError
-from medgan_core.messages import Array
+from medgan_core.messages import Array, digest_groups
 from medgan_core.record import (
     RunFolder,
     environment,
@@ -205,6 +206,14 @@ def test_the_layout_in_memory_does_not_matter(tmp_path: Path) -> None:
     read = load_groups(tmp_path / "a")[0]["g"]
     assert np.array_equal(read["w"], square)
     assert np.array_equal(read["every-other"], [0, 2, 4])
+
+
+def test_bfloat16_survives_the_disk(tmp_path: Path) -> None:
+    groups = {"g": {"w": np.arange(6).reshape(2, 3).astype(BFLOAT16), "n": np.array(7)}}
+    save_groups(tmp_path / "g", groups, {})
+    back, _ = load_groups(tmp_path / "g")
+    assert back["g"]["w"].dtype == BFLOAT16
+    assert digest_groups(back) == digest_groups(groups)
 
 
 def test_every_single_changed_byte_is_noticed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from medgan_core.dtypes import BFLOAT16
 from medgan_core.errors import UpdateError
 from medgan_core.messages import Event, Groups, Phase, Receipt, Request, Update
 from medgan_core.wire import (
@@ -79,6 +80,24 @@ def test_an_array_that_is_not_contiguous_keeps_its_values() -> None:
     array = np.arange(12.0).reshape(3, 4).T[::2]
     back = request_from_records(asked_to_records(Request("r", 0, Phase.TRAIN, "p", {"g": {"a": array}})))
     assert np.array_equal(back.groups["g"]["a"], array)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 2), (3,), (2, 3)])
+def test_bfloat16_comes_back_bit_by_bit(shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape).astype(BFLOAT16)
+    request = Request("r", 0, Phase.TRAIN, "p", {"g": {"a": array.T, "n": np.array(3)}})
+    back = request_from_records(asked_to_records(request))
+    assert same(back.groups, request.groups)
+    assert back.digest() == request.digest()
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3", "bfloat16"])
+def test_plain_bytes_of_another_kind_or_size_are_refused(dtype: str) -> None:
+    records = asked_to_records(Request("r", 0, Phase.TRAIN, "p", {"g": {"a": np.ones(2, BFLOAT16)}}))
+    (name,) = records.array_records
+    records[name] = ArrayRecord({"a": Array(dtype, (5,), "medgan.raw", b"123456")})
+    with pytest.raises(UpdateError, match="none of ours"):
+        request_from_records(records)
 
 
 def test_a_refusal_comes_back_as_site_and_reason() -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from medgan_core.dtypes import BFLOAT16
 from medgan_core.errors import UpdateError
 from medgan_core.messages import Array, Phase, Request, Update
-from server.aggregate import average, check_update, total
+from server.aggregate import average, check_norm, check_update, total
 from server.state import expected_groups
 from tests.server.making import Federation, answer, federation, sealed, with_groups
 
@@ -157,6 +158,37 @@ def test_an_unsealed_update_is_refused(check: Callable[[Update], None], good: Up
         check(replace(good, receipt=replace(good.receipt, update_digest="")))
 
 
+def test_not_finite_is_found_in_any_part_and_in_bfloat16(of: Federation) -> None:
+    """Update checks go through long tensors part by part."""
+    long = np.zeros(2**18 + 5, np.float32)
+    for expected, place in ((long, -1), (long, 0), (np.zeros(3, BFLOAT16), 1)):
+        state = replace(of.state, groups={**of.state.groups, "generator": {"w": expected}})
+        groups = {"generator": {"w": expected}, "discriminator": of.state.groups["discriminator"]}
+        array = expected.copy()
+        array[place] = np.nan
+        bad = with_groups(
+            answer(replace(of, state=state), state, "site-1"), {**groups, "generator": {"w": array}}
+        )
+        check_update(with_groups(bad, groups), of.request(state), groups)
+        with pytest.raises(UpdateError, match="generator/w: holds NaN or infinity"):
+            check_update(bad, of.request(state), groups)
+
+
+@given(arrays.arrays(np.float32, (2, 5), elements=st.floats(-3, 3, width=32)), st.floats(0.1, 5))
+def test_the_bound_is_on_the_distance_over_all_tensors(moves: Array, bound: float) -> None:
+    incoming = {"g": {"w": np.ones(5, np.float32)}, "d": {"w": np.ones((5, 1), np.float32), "n": np.array(1)}}
+    one, other = (np.ones(5, np.float32) + moves).astype(np.float32)
+    groups = {"g": {"w": one}, "d": {"w": other[:, None], "n": np.array(99)}}
+    update = replace(update_of("north", one), groups=groups)
+    distance = float(np.sqrt(((np.stack([one, other]).astype(np.float64) - 1) ** 2).sum()))
+    check_norm(update, incoming, 0.0)
+    check_norm(update, incoming, distance * (1 + 1e-9) + 1e-9)
+    if distance > bound:
+        said = rf"update of north in round 1: moved by {distance:.4g} from the.*norm_bound is {bound:g}"
+        with pytest.raises(UpdateError, match=said.replace("+", r"\+")):
+            check_norm(update, incoming, bound)
+
+
 # The average
 
 
@@ -210,3 +242,48 @@ def test_the_total_is_the_plain_sum_in_whatever_order() -> None:
     straight, back = total(updates, "g", "w"), total(updates[::-1], "g", "w")
     assert np.array_equal(straight, back)
     assert straight.tolist() == [0.1 + 0.2 + 1e16, 3.0]
+
+
+def test_the_total_is_that_of_numpy_bit_by_bit() -> None:
+    random = np.random.default_rng(0)
+    for shape in ((64,), (2, 2, 10), (2, 17)):
+        parts = [random.normal(size=shape) * 10.0 ** random.integers(-9, 9) for _ in range(12)]
+        updates = [update_of(f"s{i:02d}", part) for i, part in enumerate(parts)]
+        assert total(updates, "g", "w").tobytes() == np.sum(parts, axis=0).tobytes()
+        assert np.array_equal(updates[0].groups["g"]["w"], parts[0])
+
+
+def plain_mean(updates: list[Update], weights: dict[str, float]) -> Array:
+    """Tensor by tensor in memory, as the definition says."""
+    whole = sum(weights.values())
+    summed = np.zeros(updates[0].groups["g"]["w"].shape)
+    for update in updates:
+        summed += (weights[update.site] / whole) * update.groups["g"]["w"]
+    return summed.astype(updates[0].groups["g"]["w"].dtype)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 2**18, 2**19 + 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_parts_and_cores_change_no_bit_of_the_mean(size: int, dtype: Any) -> None:
+    random = np.random.default_rng(0)
+    updates = [update_of(f"s{i}", random.normal(size=size).astype(dtype)) for i in range(5)]
+    weights = {update.site: float(i + 1) for i, update in enumerate(updates)}
+    expected = plain_mean(updates, weights)
+    assert average(updates, weights, "g")["w"].tobytes() == expected.tobytes()
+
+
+def test_the_mean_of_bfloat16_is_that_of_float32_rounded() -> None:
+    ones = [np.array([1.0, 3.0], BFLOAT16), np.array([2.0, 3.015625], BFLOAT16)]
+    mean = average([update_of(n, a) for n, a in zip("ab", ones, strict=True)], {"a": 1.0, "b": 1.0}, "g")["w"]
+    assert mean.dtype == BFLOAT16
+    expected = sum(0.5 * array.astype(np.float32) for array in ones)
+    assert mean.tobytes() == np.asarray(expected).astype(BFLOAT16).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_integers_are_the_largest_whatever_the_weights(dtype: Any) -> None:
+    counts = [np.array(value).astype(dtype) for value in (0, 7, 3)]
+    updates = [update_of(f"s{i}", count) for i, count in enumerate(counts)]
+    found = average(updates, {"s0": 9.0, "s1": 0.1, "s2": 1.0}, "g")["w"]
+    assert (found.dtype, found.shape) == (np.dtype(dtype), ())
+    assert found == np.array(7).astype(dtype)

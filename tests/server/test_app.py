@@ -32,6 +32,7 @@ class Grid:
         self.reply, self.come = reply, list(come)
         self.asked: list[tuple[int, str]] = []
         self.answers: dict[str, Message] = {}
+        self.pulled: list[int] = []
 
     def get_node_ids(self) -> list[int]:
         return self.come.pop(0) if len(self.come) > 1 else self.come[0]
@@ -45,7 +46,9 @@ class Grid:
             yield str(number)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        come = sorted(set(message_ids) & set(self.answers))[:1]  # one at a time
+        asked = list(message_ids)
+        self.pulled.append(len(asked))
+        come = sorted(set(asked) & set(self.answers))
         return [self.answers.pop(name) for name in come]
 
 
@@ -73,6 +76,12 @@ def test_every_node_is_asked_and_its_update_is_heard() -> None:
     assert [answer.site for answer in got] == ["site-1", "site-2"]
     assert all(isinstance(answer, Update) for answer in got)
     assert grid.asked == [(11, "query"), (12, "query")]
+
+
+def test_answers_are_fetched_one_by_one_so_that_one_is_in_memory() -> None:
+    got, grid = heard(update)
+    assert len(got) == 2
+    assert set(grid.pulled) == {1}
 
 
 def test_it_waits_until_all_nodes_are_there() -> None:

@@ -1,13 +1,16 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 
 from medgan_core.errors import QuorumError
 from medgan_core.messages import Request, Update
-from server.rounds import Refusal, federate
-from server.state import FederationState
+from server.rounds import Refusal, accept, federate
+from server.spill import Spill
+from server.state import FederationState, server_step
 from tests.server.making import SITES, Federation, answer, federation, with_groups
 
 
@@ -37,7 +40,9 @@ class Kept:
         return self.states[-1]
 
     def run(
-        self, answers: Callable[[list[Update]], Iterable[Update | Refusal]] = lambda updates: updates
+        self,
+        answers: Callable[[list[Update]], Iterable[Update | Refusal]] = lambda updates: updates,
+        spill: Path | None = None,
     ) -> FederationState:
         """Go on from the last kept state; `answers` may change what the sites say."""
 
@@ -53,6 +58,7 @@ class Kept:
             exchange,
             keep=self.states.append,
             refused=self.refusals.append,
+            spill=spill,
         )
 
 
@@ -134,3 +140,73 @@ def test_a_site_cannot_answer_for_another(of: Federation) -> None:
     accepted, refused = of.accept([replace(update, site="site-2")])
     assert accepted == []
     assert refused == ["update of site-2 in round 0: its receipt is of another site or round"]
+
+
+# Updates on disk
+
+
+def test_a_run_over_disk_is_the_run_in_memory_bit_by_bit(of: Federation, tmp_path: Path) -> None:
+    kept = Kept(of)
+    kept.run(lambda updates: updates[::-1], tmp_path / "arrivals")
+    for before, after in zip(kept.states, kept.states[1:], strict=False):
+        plain = server_step(of.study, of.task, before, of.answers(before))
+        assert plain.header() == after.header()
+        assert {g: {n: a.tobytes() for n, a in arrays.items()} for g, arrays in plain.groups.items()} == {
+            g: {n: a.tobytes() for n, a in arrays.items()} for g, arrays in after.groups.items()
+        }
+    assert not (tmp_path / "arrivals").exists()
+
+
+def test_one_update_at_a_time_is_in_memory(of: Federation, tmp_path: Path) -> None:
+    alive: WeakSet[Update] = WeakSet()
+    most: list[int] = []
+
+    def come() -> Iterator[Update]:
+        for number, site in enumerate(SITES):
+            most.append(len(alive))
+            update = answer(of, of.state, site, number)
+            alive.add(update)
+            yield update
+            del update
+
+    request = of.request(of.state)
+    with Spill(tmp_path / "arrivals") as spill:
+        updates, refusals = accept(of.study, of.task, of.plan, of.state, request, come(), spill.keep)
+        assert len(list(spill.folder.iterdir())) == len(updates) == 3
+    assert most == [0, 0, 0]
+    assert refusals == []
+
+
+def test_a_site_that_is_refused_is_in_no_sum(of: Federation, tmp_path: Path) -> None:
+    without, with_bad = Kept(of), Kept(of)
+    without.run(lambda updates: [updates[0], updates[2]])
+    with_bad.run(lambda updates: [updates[2], poisoned(updates[1]), updates[0]], tmp_path / "arrivals")
+    for one, other in zip(without.states, with_bad.states, strict=True):
+        assert all(
+            array.tobytes() == other.groups[group][name].tobytes()
+            for group, arrays in one.groups.items()
+            for name, array in arrays.items()
+        )
+
+
+def test_nothing_stays_on_disk_when_a_run_fails(of: Federation, tmp_path: Path) -> None:
+    with pytest.raises(QuorumError):
+        Kept(of).run(lambda updates: updates[:1], tmp_path / "arrivals")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_update_that_moved_too_far_is_refused_by_name_in_training_alone() -> None:
+    bounded = federation(sites__quorum=2, aggregation__norm_bound=1000.0)
+    kept = Kept(bounded)
+
+    def far(updates: list[Update]) -> list[Update]:
+        if kept.latest.round != 1:  # sums of the other rounds have no weights to be near to
+            return updates
+        groups = {g: {n: a + 1000 for n, a in arrays.items()} for g, arrays in updates[0].groups.items()}
+        return [with_groups(updates[0], groups), *updates[1:]]
+
+    kept.run(far)
+    (refusal,) = kept.refusals
+    assert refusal.site == "site-1"
+    assert refusal.reason.startswith("update of site-1 in round 1: moved by ")
+    assert refusal.reason.endswith("aggregation.norm_bound is 1000")

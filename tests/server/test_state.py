@@ -158,6 +158,32 @@ def test_a_training_round_averages_what_is_shared_by_the_public_weights() -> Non
         assert all(np.allclose(after.groups[name][key], array) for key, array in expected.items())
 
 
+@pytest.mark.parametrize("rule", ["median", "trimmed_mean"])
+def test_a_robust_rule_replaces_the_mean(rule: str, of: Federation, started: FederationState) -> None:
+    made = federation(aggregation__rule=rule, aggregation__trim=0.34)
+    answers = of.answers(started)
+    after = server_step(made.study, made.task, started, answers)
+    for name in ("generator", "discriminator"):
+        for key, array in after.groups[name].items():
+            assert np.allclose(array, np.median([u.groups[name][key] for u in answers], axis=0))
+
+
+def test_momentum_is_part_of_the_journal(started: FederationState, tmp_path: Path) -> None:
+    made = federation(aggregation__momentum=0.5)
+    first = server_step(made.study, made.task, started, made.answers(started))
+    for name, array in first.groups["generator_velocity"].items():
+        step = average(made.answers(started), dict.fromkeys(SITES, 1.0), "generator")[name]
+        assert np.allclose(array, step - started.groups["generator"][name], atol=1e-6)
+    save_groups(tmp_path / "s", first.groups, first.header())
+    restored = FederationState.restore(*load_groups(tmp_path / "s"))
+    one, other = (server_step(made.study, made.task, s, made.answers(first)) for s in (first, restored))
+    assert "discriminator_velocity" in one.groups
+    assert equal(one.groups, other.groups)
+    plain = federation()
+    other = server_step(plain.study, plain.task, first, made.answers(first))
+    assert not equal({"g": one.groups["generator"]}, {"g": other.groups["generator"]})
+
+
 def test_the_average_of_the_generator_moves_slowly_at_the_coordinator(
     started: FederationState, trained: FederationState
 ) -> None:
