@@ -150,6 +150,11 @@ class Receipt:
         local = {"event": self.local_event.to_json(), "spent": float_to_json(self.local_spent)}
         return body | {f"local_{name}": value for name, value in local.items()}
 
+    def message(self) -> bytes:
+        """What a site signs: everything but the signature."""
+        unsigned = {name: value for name, value in self.to_json().items() if name != "signature"}
+        return b"medgan receipt\n" + json.dumps(unsigned, sort_keys=True).encode()
+
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Receipt":
         """Read what `to_json` wrote."""

@@ -92,7 +92,8 @@ def plan(
     """
     from rich.console import Console
 
-    from simulations.planning import advice, show
+    from server.planning import advice
+    from simulations.planning import show
     from simulations.shipped import study_path
 
     resolved = load_study(study_path(study), set_ or ())
@@ -122,7 +123,7 @@ def abandon(
 
 def _print_plan(asked: Study) -> None:
     from medgan_core.privacy.plan import PrivacyPlan
-    from simulations.planning import decided
+    from server.planning import decided
 
     study = decided(asked)
     plan = PrivacyPlan.of(study, "patient")  # the unit changes no figure
