@@ -7,6 +7,7 @@
 `standing.json` and `sites.json` are written by whoever holds the lock, `submitted.json` by `up`.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -145,7 +146,7 @@ class _Serving(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         self._held.__enter__()
-        write_json(self._path, {"flower_run": self._flower_run})
+        write_json(self._path, {"flower_run": self._flower_run, "pid": os.getpid()})
 
     def __exit__(self, *raised: Any) -> None:
         self._held.__exit__(*raised)

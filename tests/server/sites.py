@@ -7,8 +7,9 @@ processes can be in between and be killed, while the sites stay.
 import threading
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from multiprocessing.connection import Client, Listener
+from multiprocessing.connection import Listener
 from pathlib import Path
+from typing import ClassVar
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,10 +22,8 @@ from medgan_core.envelope import (
     Answered,
     Asked,
     Envelope,
-    answer_from_envelope,
     answer_to_envelope,
     asked_from_envelope,
-    asked_to_envelope,
     refusal_to_envelope,
 )
 from medgan_core.errors import MedGANError, RefusedError
@@ -48,6 +47,8 @@ class TestSite:
     home: Path
     data: Path
     approving: bool = True
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    """Of all sites: what is imported at the first use would be imported by two threads at once."""
 
     def __post_init__(self) -> None:
         self.name = f"site-{self.number}"
@@ -55,7 +56,6 @@ class TestSite:
         self.asked: list[Asked] = []
         self._workers: dict[str, SiteWorker] = {}
         self._sums: dict[str, Kept] = {}
-        self._lock = threading.Lock()
 
     @cached_property
     def signing_key(self) -> bytes:
@@ -187,13 +187,3 @@ class Served:
     def close(self) -> None:
         self._listener.close()
         self.socket.unlink(missing_ok=True)
-
-
-def ask(socket: str, asked: Asked) -> Answered:
-    """The other end of `Served`."""
-    with Client(socket) as connection:
-        connection.send(tuple(asked_to_envelope(asked)))
-        answer = answer_from_envelope(Envelope(*connection.recv()))
-    if isinstance(answer, tuple):
-        raise RefusedError(answer[1])
-    return answer
