@@ -21,6 +21,7 @@ from server.roster import Roster
 
 POLL_SECONDS = 0.2
 _LIST_SECONDS = 1.0
+_EAGER_SECONDS = 60.0  # of silence, after which polling is less frequent
 _AGAIN_SECONDS = (3.0, 5.0, 10.0, 30.0, 60.0)
 _PASSING = ("failed", NOT_NOW)
 """How reasons begin that may pass by themselves, so that the node is asked again while there is time."""
@@ -39,17 +40,20 @@ class Contact:
     told: Callable[[str, str], None] = lambda site, reason: None
     sent: set[str] = field(default_factory=set)
 
-    def propose(self, seconds: float, enough: Callable[[], bool]) -> None:
-        """Send the proposal to every node; back when all who were asked have answered, or the time is over.
+    def propose(self, seconds: float, enough: Callable[[], bool], grace: float) -> None:
+        """Send the proposal to every node, again and again while it has not approved.
 
-        Where nobody is there, or somebody is still at it, it is back as soon as `enough()`.
+        Back when the time is over, or `enough()` and whoever is still at it has had `grace` seconds more. A
+        site may take minutes for its first answer, and its person days.
         """
-        talk = _Talk(self, self.roster.proposal, seconds)
-        while talk.going():
+        talk, end = _Talk(self, self.roster.proposal, seconds), float("inf")
+        while talk.going() and time.monotonic() < end:
             for node, reply in talk.replies():
                 self._standing(node, reply)
-            if not talk.open and (talk.asked or enough()):
-                return
+                if not self.roster.stands(node):
+                    talk.again(node)
+            if enough():
+                end = min(end, time.monotonic() + grace) if talk.open else 0.0
 
     def exchange(self, request: Request, seconds: float, quorum: int) -> Iterator[Answer]:
         """Ask every site of the run; each answer as it comes, and a refusal for each site without one.
@@ -145,7 +149,8 @@ class _Talk:
     def __init__(self, contact: Contact, asked: Asked, seconds: float) -> None:
         self._contact, self._what = contact, asked
         self._records: dict[bool, RecordDict] = {}
-        self._end = time.monotonic() + seconds
+        self._heard = time.monotonic()
+        self._end = self._heard + seconds
         self._listed, self._nodes = float("-inf"), tuple[int, ...]()
         self._due: dict[int, float] = {}
         self._tries: dict[int, int] = {}
@@ -172,8 +177,10 @@ class _Talk:
             for reply in self._contact.grid.pull_messages(list(self.open)):
                 node = self.open.pop(reply.metadata.reply_to_message_id, None)
                 come += [] if node is None else [(node, reply)]
-        if not come:
-            time.sleep(POLL_SECONDS)
+        if come:
+            self._heard = time.monotonic()
+        else:
+            time.sleep(POLL_SECONDS if time.monotonic() < self._heard + _EAGER_SECONDS else _LIST_SECONDS)
         return come
 
     def _ask(self, without: Collection[str]) -> None:

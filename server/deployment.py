@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SITES = "chosen-sites.json"
 _CARDS = "cards.json"
-_PROPOSAL_SECONDS = 30.0
+_GRACE_SECONDS = 30.0
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 _FAREWELL_SECONDS = 30.0
 
@@ -104,22 +104,22 @@ class Deployment:
     def _propose(self, contact: "Contact") -> None:
         """Ask all sites until a quorum has approved. Raises QuorumError where that will not be."""
         roster, needed = self.roster, self._needed()
-        end = time.monotonic() + self.study.deployment.approval_timeout
-        self.files.stand("proposing", f"0 of {needed} sites have approved")
-        for tries in range(10**9):
-            left = end - time.monotonic()
-            contact.propose(min(_PROPOSAL_SECONDS, max(left, 1.0)), lambda: len(roster.approved) >= needed)
-            self._dropped(contact)
-            if len(roster.approved) >= needed:
-                break
-            said = f"{len(roster.approved)} of {needed} sites have approved"
-            if len(roster.proposal.sites) - len(roster.refused) < needed:
-                reasons = "; ".join(f"{name}: {roster.standings[name].reason}" for name in roster.refused)
-                raise QuorumError(f"{said}; refused by {reasons}")
-            if left <= 0:
-                raise QuorumError(f"{said} within {self.study.deployment.approval_timeout:g} s")
-            self.files.stand("proposing", said)
-            self._wait(contact, _PAUSES[min(tries, len(_PAUSES) - 1)])
+        sites, patience = len(roster.proposal.sites), self.study.deployment.approval_timeout
+        said = ""
+
+        def enough() -> bool:
+            nonlocal said
+            if said != (now := f"{len(roster.approved)} of {needed} sites have approved"):
+                said = now
+                self.files.stand("proposing", said)
+            return len(roster.approved) >= needed or sites - len(roster.refused) < needed
+
+        contact.propose(patience, enough, _GRACE_SECONDS)
+        self._dropped(contact)
+        if len(roster.approved) < needed:
+            reasons = [f"{name}: {roster.standings[name].reason}" for name in roster.refused]
+            refused = f"; refused by {'; '.join(reasons)}" if reasons else ""
+            raise QuorumError(f"{said}{refused or f' within {patience:g} s'}")
         self._keep_cards()
 
     def _needed(self) -> int:

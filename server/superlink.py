@@ -16,7 +16,8 @@ from server.folder import VARIABLE, CoordinatorFolder
 CONNECTION = "coordinator"
 _COMMAND_SECONDS = 60.0
 _ENTRIES = {
-    "superlink": "from flwr.superlink.cli import flower_superlink as main",
+    "superlink": "from server.flower_state import settle; settle(); "
+    "from flwr.superlink.cli import flower_superlink as main",
     "superexec": "from flwr.supercore.cli import flower_superexec as main",
     "flwr": "from flwr.cli.app import app as main",
 }

@@ -56,6 +56,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact, "_LIST_SECONDS", 0.0)
     monkeypatch.setattr(contact, "_AGAIN_SECONDS", (0.01,))
     monkeypatch.setattr(deployment, "_PAUSES", (0.01,))
+    monkeypatch.setattr(deployment, "_GRACE_SECONDS", 0.5)
     monkeypatch.setattr(deployment, "_FAREWELL_SECONDS", 2.0)
     monkeypatch.setattr(deployment, "drop_messages", lambda database, messages: None)
     monkeypatch.setattr(deployment, "give_back", lambda database: None)
