@@ -185,7 +185,9 @@ def _signatures(release: Release) -> str:
     """Where the card has keys, every receipt is signed with that of its site."""
     receipts, keys = release.receipts, release.card.verify_keys
     if not keys:
-        return "no signatures: integrity only"
+        signed = sum(bool(receipt.signature) for receipt in receipts)
+        told = f"{signed} of {len(receipts)} receipts carry a signature, but the card has no keys to check it"
+        return told if signed else "no signatures: integrity only"
     for receipt in receipts:
         key = keys.get(receipt.site)
         if key is None or not signed_by(_hex(key), _hex(receipt.signature), receipt.message()):
