@@ -25,13 +25,12 @@ from server.folder import CoordinatorFolder
 from server.heads import keep_heads, known_heads
 from server.roster import Roster, common_card, read_card
 from server.rounds import federate
-from server.run_file import RunFiles, SiteStanding
+from server.run_file import SITES, RunFiles, SiteStanding
 from server.state import FederationState, initial_state, phase_of
 
 if TYPE_CHECKING:
     from server.contact import Contact
 
-SITES = "chosen-sites.json"
 _CARDS = "cards.json"
 _GRACE_SECONDS = 30.0
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)

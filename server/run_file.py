@@ -18,6 +18,9 @@ from typing import Any, Literal
 from medgan_core.record import RunFolder, read_json, write_atomically, write_json
 from server.folder import held, is_held
 
+SITES = "chosen-sites.json"
+"""The names of a run's sites, in the order of the study's weights."""
+
 State = Literal["proposing", "running", "paused", "finished", "failed", "stopped"]
 GOING: tuple[State, ...] = ("proposing", "running")
 OVER: tuple[State, ...] = ("finished", "stopped")

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from medgan_core.config import load_study
 from medgan_core.errors import InputError
+from medgan_core.privacy.joint_time import check_time
 from medgan_core.record import RunFolder, write_json
-from server.deployment import SITES
 from server.enrolment import enrolled
 from server.folder import CoordinatorFolder
-from server.planning import decided
-from server.run_file import RunFiles
+from server.run_file import SITES, RunFiles
 
 
 def start(
@@ -37,7 +36,12 @@ def start(
         )
     if not asked.data.classes:
         raise InputError("data.classes = []: name the classes; sites map their own labels to them")
-    run = RunFolder.create(folder.runs, decided(asked))
+    if asked.strategy == "auto":
+        from server.planning import decided  # loads torch, which takes seconds
+
+        asked = decided(asked)
+    check_time(asked)
+    run = RunFolder.create(folder.runs, asked)
     write_json(run.path / SITES, chosen)
     RunFiles(run).stand("proposing", "waits for medgan-server up")
     return run
