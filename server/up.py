@@ -22,7 +22,7 @@ from server.superlink import Flower, FlowerError
 Say = Callable[[str], None]
 UP_LOCK = "up.lock"
 _LOOK_SECONDS = 1.0
-_BEGIN_SECONDS = 120.0
+_BEGIN_SECONDS = 300.0  # a busy machine takes more than a minute to load torch
 _COMPLAIN_SECONDS = 60.0
 
 

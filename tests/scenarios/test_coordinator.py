@@ -84,7 +84,7 @@ def test_kills_of_serverapp_and_superlink_lose_no_round_and_charge_nothing_twice
     for number, kill in ((0, "server app"), (1, "superlink"), (3, "server app")):
         until(
             lambda number=number: _asked(federation.sites[0], number),  # type: ignore[misc]
-            120,
+            400,
             f"round {number} is asked of a site",
             federation.logs,
         )
@@ -93,7 +93,7 @@ def test_kills_of_serverapp_and_superlink_lose_no_round_and_charge_nothing_twice
         killed.append(kill)
     until(
         lambda: files.standing.state not in ("proposing", "running"),
-        180,
+        400,
         "the run ends",
         federation.logs,
     )
