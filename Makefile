@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
+STUDY ?= phantoms
 
 export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
@@ -12,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ := 34359738368
 export MALLOC_TOP_PAD_ := 268435456
 export OMP_WAIT_POLICY := passive
 
-.PHONY: venv demo test scenarios lint coverage clean
+.PHONY: venv demo federation test scenarios lint coverage clean
 
 venv: $(VENV)/.made
 
@@ -25,6 +26,10 @@ $(VENV)/.made: pyproject.toml
 
 demo: venv
 	$(BIN)/medgan-sim run phantoms --out $(RUNS)
+
+# One coordinator and three hospitals as real processes: TLS, keys, daemons, approval, rounds, release.
+federation: venv
+	$(BIN)/medgan-sim federation $(STUDY) --out $(RUNS)
 
 lint: venv
 	$(BIN)/ruff check .

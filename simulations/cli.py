@@ -80,6 +80,28 @@ def resume(
 
 
 @app.command()
+def federation(
+    study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study.")],
+    data: Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MEDGAN_DATA.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the federation's new folder is made.")] = Path("runs"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.epsilon=4.")
+    ] = None,
+) -> None:
+    """Play STUDY through with real processes: a coordinator and its hospitals, over TLS on this machine.
+
+    The last line on standard output is the folder with all of them and the release.
+    """
+    from simulations.federation import run_federation
+    from simulations.hospitals import Launch, data_root
+    from simulations.shipped import study_path
+
+    resolved = load_study(study_path(study), set_ or ())
+    launch = Launch(data=str(data_root(data).resolve()))
+    typer.echo(run_federation(resolved, out, launch, typer.echo))
+
+
+@app.command()
 def plan(
     study: Annotated[str, typer.Argument(help="A study file, or the name of a shipped study.")],
     set_: Annotated[
@@ -92,7 +114,8 @@ def plan(
     """
     from rich.console import Console
 
-    from simulations.planning import advice, show
+    from server.planning import advice
+    from simulations.planning import show
     from simulations.shipped import study_path
 
     resolved = load_study(study_path(study), set_ or ())
@@ -122,7 +145,7 @@ def abandon(
 
 def _print_plan(asked: Study) -> None:
     from medgan_core.privacy.plan import PrivacyPlan
-    from simulations.planning import decided
+    from server.planning import decided
 
     study = decided(asked)
     plan = PrivacyPlan.of(study, "patient")  # the unit changes no figure

@@ -15,6 +15,7 @@ from medgan_core.errors import BudgetError, InputError, IntegrityError, MedGANEr
 from medgan_core.privacy.ledger import PrivacyLedger
 from medgan_core.record import RunFolder, read_json, write_json
 from server.exchange import Exchange
+from server.planning import decided
 from server.rounds import federate
 from server.state import FederationState, initial_state, phase_of
 from simulations.hospitals import (
@@ -29,7 +30,6 @@ from simulations.hospitals import (
 )
 from simulations.loop import Course, loop_engine
 from simulations.outcome import finish
-from simulations.planning import decided
 from simulations.progress import Progress, Silent
 
 ENGINES = ("loop", "flower")

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from server.run_file import RunFiles
-
 import client
 from client.approvals import Approvals
 from client.folder import SiteFolder
@@ -26,9 +24,10 @@ from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError, MedGANError, RoundError
 from medgan_core.record import RunFolder, make_folder, write_atomically
+from server.planning import decided
+from server.run_file import RunFiles
 from simulations.folders import write_phantoms, write_site
 from simulations.hospitals import Launch, open_sites
-from simulations.planning import decided
 
 Say = Callable[[str], None]
 

@@ -11,23 +11,20 @@ from medgan_core.config import Study
 from medgan_core.data.source import Card, Site
 from medgan_core.evaluate.report import site_report, trained_scores
 from medgan_core.gan.task import GanTask
-from medgan_core.messages import Arrays, Phase, Receipt, float_to_json
-from medgan_core.privacy.accounting import epsilon
+from medgan_core.messages import Receipt, float_to_json
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import RunFolder, environment, write_atomically, write_json
 from medgan_core.release.bundle import build_release
 from medgan_core.release.card import plain
-from medgan_core.release.spending import account_epsilon, release_epsilon, release_local_epsilon
+from medgan_core.release.pictures import curves, sample_grid
+from medgan_core.release.spending import account_epsilon, release_local_epsilon
 from medgan_core.seeds import Seeds
-from medgan_core.tensors import load
-from server.state import CANDIDATES, FederationState, draw, noisy_proportions
+from server.finish import epsilon_by_round, released_metrics, spent_epsilon, synthetic
+from server.state import CANDIDATES, FederationState, noisy_proportions
 from simulations.hospitals import pooled
-from simulations.pictures import curves, sample_grid
 from simulations.report import render_report
 
 _GRID_COLUMNS = 10
-_ENTRY = ("round", "phase", "sites")
-_SCORES = ("accuracy", "balanced_accuracy", "auc")
 
 
 def finish(
@@ -42,15 +39,14 @@ def finish(
     """Write everything that a finished run leaves. The release is written last, so that it marks the end."""
     plan, card = workers[0].plan, sites[0].training.card
     task = workers[0].task
-    images, labels = _synthetic(study, task, state.groups["release"])
+    images, labels = synthetic(study, task, state.groups["release"])
     metrics = _metrics(study, run, sites, task, state, images, labels)
     by_site = [_spent(worker, state.receipts) for worker in workers]
-    # A secure sum that was repeated counts as often as it was charged: the plan does not know how often.
-    spent = plan.epsilon() if plan.rules is None else release_epsilon(state.receipts, plan)
+    spent = spent_epsilon(plan, state.receipts)
     local = release_local_epsilon(state.receipts, plan)
     write_json(run.path / "metrics.json", _told(study, plan, card, spent, local, metrics, by_site))
     samples = _samples(study, plan, sites, images, labels, spent)
-    curve = curves(state.history, _epsilon_by_round(study, state.receipts), private=study.private)
+    curve = curves(state.history, epsilon_by_round(study, state.receipts), private=study.private)
     write_atomically(run.path / "samples.png", samples)
     write_atomically(run.path / "curves.png", curve)
     page = render_report(
@@ -105,27 +101,14 @@ def _metrics(
     labels: torch.Tensor,
 ) -> dict[str, Any]:
     """What may leave the sites: the noisy scores and the gate's verdict, the rest where images are public."""
-    scores = {name: float_to_json(state.history[-1][name]) for name in _SCORES}
+    released = released_metrics(state)
     public = _judge(study, run, sites, sites[0].training.card, images, labels)
-    gate = verdict(state)
-    if gate and public is not None:
+    if public is None:
+        return released
+    if gate := released.get("gate"):
         reached = {gate["kept"]: public["train_on_synthetic"]}
         public["candidates"] = reached | _passed_over(study, sites, task, state, gate["kept"])
-    parts = {"released": scores, "gate": gate or None, "public": public}
-    return {name: part for name, part in parts.items() if part is not None}
-
-
-def verdict(state: FederationState) -> dict[str, Any]:
-    """The gate's figures, and the refined generator's accuracy whether it was kept or not; empty without one.
-
-    Where it was not kept, that is the noisy accuracy of the other generator and the noisy gain over it.
-    """
-    entry = next((entry for entry in state.history if entry["phase"] == Phase.GATE), None)
-    if entry is None:
-        return {}
-    gate = {name: value for name, value in entry.items() if name not in _ENTRY}
-    missed = 0.0 if gate["kept"] == "refined" else gate["gain"]
-    return gate | {"refined_accuracy": float_to_json(state.history[-1]["accuracy"] + missed)}
+    return {**released, "public": public}
 
 
 def _passed_over(
@@ -134,7 +117,7 @@ def _passed_over(
     """What the generator that the gate did not keep reaches on public images."""
     [other] = set(CANDIDATES) - {kept}
     _, held_out = pooled(sites, sites[0].training.card)
-    images, labels = _synthetic(study, task, state.groups[f"release_{other}"])
+    images, labels = synthetic(study, task, state.groups[f"release_{other}"])
     reached = trained_scores(images, labels, held_out, seed=Seeds(study.seed).child("report").integer())
     return {other: plain(asdict(reached))}
 
@@ -161,14 +144,6 @@ def _told(
             {k: float_to_json(v) if isinstance(v, float) else v for k, v in s.items()} for s in by_site
         ],
     }
-
-
-def _synthetic(study: Study, task: GanTask, weights: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = task.make_generator()
-    load(generator, weights)
-    return draw(
-        task, generator.eval(), study.evaluation.synthetic_images, Seeds(study.seed).child("evaluation")
-    )
 
 
 def _judge(
@@ -206,29 +181,6 @@ def _spent(worker: SiteWorker, receipts: Sequence[Receipt]) -> dict[str, Any]:
         return spent
     alone = [account_epsilon(receipts, plan, site, name, local=True) for name in worker.accounts]
     return spent | {"local": max(alone), "local_cap": policy.local_epsilon}
-
-
-def _epsilon_by_round(study: Study, receipts: Sequence[Receipt]) -> list[tuple[int, Mapping[str, float]]]:
-    """ε of each site's training account of this run after each round."""
-    rounds = sorted({receipt.round for receipt in receipts if receipt.account == "training"})
-    names = sorted({receipt.site for receipt in receipts})
-    return [
-        (
-            number,
-            {
-                name: epsilon(
-                    [
-                        r.event
-                        for r in receipts
-                        if r.site == name and r.account == "training" and r.round <= number
-                    ],
-                    study.privacy.delta,
-                )
-                for name in names
-            },
-        )
-        for number in rounds
-    ]
 
 
 def _real_examples(sites: Sequence[Site]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -179,8 +179,11 @@ def build_release(
     receipts: Sequence[Receipt],
     proportions: Sequence[float] = (),
     metrics: Mapping[str, Any] | None = None,
+    verify_keys: Mapping[str, str] | None = None,
 ) -> Release:
     """Write a release and open it. `generator` is a state dict, BatchNorm's buffers included.
+
+    `verify_keys` are the sites' Ed25519 public keys in hex, where their receipts are signed.
 
     The folder appears at once and complete; an earlier release in its place is replaced, anything else that
     is not empty is left alone with InputError. Raises RefusedError where the receipts do not account for the
@@ -193,7 +196,8 @@ def build_release(
     weights = safetensors.save(_fitting(task, generator))
     digest = sha256(weights).hexdigest()
     facts = GeneratorFacts.of(study, card, digest)
-    told = ReleaseCard.of(study, card, plan, receipts, proportions, metrics or {}, digest)
+    keys = verify_keys or {}
+    told = ReleaseCard.of(study, card, plan, receipts, proportions, metrics or {}, digest, keys)
     try:
         with swapped_in(folder) as part:
             write_atomically(part / "generator.safetensors", weights)

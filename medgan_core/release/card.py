@@ -75,6 +75,9 @@ class ReleaseCard(BaseModel):
 
     Under secure sum `epsilon` holds if those that `trust_model` names do not work together, `local_epsilon`
     whoever does; it is None without secure sum, where nobody is trusted.
+
+    `verify_keys` are the Ed25519 public keys in hex with which sites sign their receipts, by site; empty
+    where they do not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +106,7 @@ class ReleaseCard(BaseModel):
     generator_sha256: str
     created: str
     local_epsilon: Figure | None = None
+    verify_keys: dict[str, str] = {}
 
     @classmethod
     def of(
@@ -114,6 +118,7 @@ class ReleaseCard(BaseModel):
         proportions: Sequence[float],
         metrics: Mapping[str, Any],
         generator_sha256: str,
+        verify_keys: Mapping[str, str],
     ) -> "ReleaseCard":
         """The card of a run, with ε computed from its receipts. Receipts are taken to be checked."""
         private = plan.private and not any(receipt.event.infinite for receipt in receipts)
@@ -140,6 +145,9 @@ class ReleaseCard(BaseModel):
             generator_sha256=generator_sha256,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             local_epsilon=release_local_epsilon(receipts, plan),
+            verify_keys={
+                site: key for site, key in verify_keys.items() if site in {r.site for r in receipts}
+            },
         )
 
     @property

@@ -10,8 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from medgan_core.errors import ConfigError, ReleaseError
-from medgan_core.messages import AccountName, Receipt
+from medgan_core.messages import AccountName
 from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.privacy.sum_keys import signed_by
 from medgan_core.record import environment
 from medgan_core.release.bundle import Release
 from medgan_core.release.card_text import markdown
@@ -52,7 +53,7 @@ def verify_release(folder: Path | str) -> Verification:
         f"manifest.json: SHA-256 of {len(FILES)} files agree",
         "study.toml: its privacy plan is the card's",
         f"receipts.json: {len(release.receipts)} receipts of {sites} sites cover every round of the plan",
-        f"receipts.json: {_signatures(release.receipts)}",
+        f"receipts.json: {_signatures(release)}",
         f"card.json: epsilon of {sites} sites recomputed from the receipts' events",
         *_trust(release),
         *gate,
@@ -180,11 +181,28 @@ def _check_words(release: Release, written: bytes) -> str:
     return "says what card.json says"
 
 
-def _signatures(receipts: tuple[Receipt, ...]) -> str:
-    signed = sum(bool(receipt.signature) for receipt in receipts)
-    if not signed:
-        return "no signatures: integrity only"
-    return f"{signed} of {len(receipts)} receipts carry a signature, which this version cannot check"
+def _signatures(release: Release) -> str:
+    """Where the card has keys, every receipt is signed with that of its site."""
+    receipts, keys = release.receipts, release.card.verify_keys
+    if not keys:
+        signed = sum(bool(receipt.signature) for receipt in receipts)
+        told = f"{signed} of {len(receipts)} receipts carry a signature, but the card has no keys to check it"
+        return told if signed else "no signatures: integrity only"
+    for receipt in receipts:
+        key = keys.get(receipt.site)
+        if key is None or not signed_by(_hex(key), _hex(receipt.signature), receipt.message()):
+            raise ReleaseError(
+                f"receipts.json: the receipt of {receipt.site} for round {receipt.round} is not signed with "
+                "the site's key on the card"
+            )
+    return f"{len(receipts)} receipts are signed with the keys of {len(keys)} sites on the card"
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _agree(said: object, found: object, tolerance: float) -> bool:

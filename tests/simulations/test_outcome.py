@@ -13,10 +13,10 @@ from medgan_core.gan.tasks import make_task
 from medgan_core.record import RunFolder
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import load
+from server.finish import verdict
 from server.state import FederationState, draw
 from simulations.course import run_study
 from simulations.hospitals import Launch, open_sites, pooled
-from simulations.outcome import verdict
 from tests.simulations.making import tiny_study
 
 REAL_FIGURES = ("train_on_real", "train_on_synthetic", "fidelity", "memorization")

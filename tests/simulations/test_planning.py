@@ -11,10 +11,11 @@ from rich.console import Console
 from medgan_core.config import parse_study
 from medgan_core.record import RunFolder, read_json
 from medgan_core.release.verify import verify_release
+from server.planning import advice, decided
 from simulations import cli
 from simulations.course import run_study
 from simulations.hospitals import Launch
-from simulations.planning import advice, decided, show
+from simulations.planning import show
 from tests.simulations.making import overrides, study_file, tiny_study, write_set
 
 AUTO = {"strategy": "auto"}

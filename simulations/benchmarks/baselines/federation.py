@@ -19,12 +19,12 @@ from medgan_core.record import RunFolder
 from medgan_core.release.spending import release_epsilon
 from medgan_core.tensors import load
 from server.exchange import Exchange
+from server.planning import decided
 from server.rounds import federate
 from server.state import FederationState, draw, initial_state
 from simulations.benchmarks.baselines.method import Sampler, changed
 from simulations.hospitals import Launch, make_worker, open_ledger, pin, pinned, pooled
 from simulations.loop import loop_engine
-from simulations.planning import decided
 
 # The federation judges its generator too, at a charge to held-out patients alone. The benchmark judges all
 # methods by itself, so without a gate, which chooses by them, few images are enough there.

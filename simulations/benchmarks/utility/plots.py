@@ -7,10 +7,10 @@ from math import isfinite, isinf
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medgan_core.release.pictures import plain_fonts, png, titled
 from simulations.benchmarks.baselines import METHODS
 from simulations.benchmarks.utility.rows import Row
 from simulations.benchmarks.utility.summary import Summary, summaries
-from simulations.pictures import plain_fonts, png, titled
 
 _COLOURS = ("#0b6e99", "#6bb3d0", "#5b4a9e", "#a79bd1", "#1b2430", "#c4561b", "#2f7d4f", "#a8326e", "#8a8f98")
 _MARKERS = "oovvs^DPX"

@@ -93,11 +93,13 @@ def build(
     card: Card = CARD,
     edit: Callable[[list[Receipt]], list[Receipt]] = lambda receipts: receipts,
     proportions: tuple[float, ...] = (0.3, 0.7),
+    verify_keys: Mapping[str, str] | None = None,
 ) -> Release:
     study = study_with(changes)
     plan = PrivacyPlan.of(study, card.unit)
     receipts = edit(receipts_of(plan))
-    return build_release(folder, study, card, plan, weights(study, card), receipts, proportions, METRICS)
+    made = weights(study, card)
+    return build_release(folder, study, card, plan, made, receipts, proportions, METRICS, verify_keys)
 
 
 def rewrite(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:

@@ -10,6 +10,8 @@ import pytest
 from safetensors import numpy as safetensors
 
 from medgan_core.errors import InputError, ReleaseError
+from medgan_core.messages import Receipt
+from medgan_core.privacy.sum_keys import new_secret, sign, verify_key_of
 from medgan_core.release.files import FILES, MANIFEST, write_manifest
 from medgan_core.release.verify import verify_release
 from tests.medgan_core.release.making import build, rewrite
@@ -34,6 +36,25 @@ def test_a_release_without_privacy_passes_as_what_it_is(public_folder: Path) -> 
     verification = verify_release(public_folder)
     assert verification.privacy == "NOT PRIVATE"
     assert math.isinf(verification.epsilon)
+
+
+def test_with_keys_on_the_card_every_receipt_must_be_signed(tmp_path: Path) -> None:
+    keys = {site: new_secret() for site in ("north", "south")}
+
+    def signed(receipts: list[Receipt]) -> list[Receipt]:
+        return [replace(r, signature=sign(keys[r.site], r.message()).hex()) for r in receipts]
+
+    public = {site: verify_key_of(key).hex() for site, key in keys.items()}
+    build(tmp_path / "good", edit=signed, verify_keys=public)
+    lines = verify_release(tmp_path / "good").lines
+    assert any("8 receipts are signed with the keys of 2 sites on the card" in line for line in lines)
+    swapped = dict(zip(public, reversed(public.values()), strict=True))
+    build(tmp_path / "bad", edit=signed, verify_keys=swapped)
+    with pytest.raises(ReleaseError, match="the receipt of north for round 0 is not signed with the site's"):
+        verify_release(tmp_path / "bad")
+    build(tmp_path / "none", verify_keys=public)
+    with pytest.raises(ReleaseError, match="is not signed with the site's key"):
+        verify_release(tmp_path / "none")
 
 
 def test_signatures_are_counted_but_not_believed(folder: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from simulations.pictures import curves, sample_grid
+from medgan_core.release.pictures import curves, sample_grid
 
 CLASSES = ("normal", "pneumonia")
 RED = (179, 38, 30)

@@ -1,0 +1,445 @@
+"""A deployed run over a grid in this process: real sites, real journal; nodes that come, go and lie."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Error, Message
+from flwr.supercore.task_identity import TaskIdentity
+
+from client.reasons import reason_for_coordinator
+from medgan_core.envelope import Answered, Asked
+from medgan_core.errors import MedGANError
+from medgan_core.messages import Request, Update
+from medgan_core.proposals import Farewell, Proposal, Standing
+from medgan_core.record import RunFolder, read_json
+from medgan_core.release.verify import verify_release
+from medgan_core.wire import answer_to_records, asked_from_records, refusal_to_records
+from server import contact, deployment
+from server.coordinator import serve
+from server.enrolment import enrol
+from server.flower_state import prepare
+from server.folder import CoordinatorFolder
+from server.run_file import RunFiles
+from server.settings import Settings
+from server.start import resume, start, stop
+from tests.server.sites import TestSite
+from tests.simulations.making import study_file, write_set
+
+Reply = Callable[[TestSite, Asked], Answered | None]
+SITES = ("site-1", "site-2")
+
+
+class LostError(Exception):
+    """A node that dies while it works."""
+
+
+class RestsError(Exception):
+    """A site that refuses for the time being."""
+
+
+class Killed(BaseException):
+    """The coordinator's process ends here."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower 1.41 lets only a running task make messages; and these tests have no patience."""
+    for name in ("_run_id", "_task_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    monkeypatch.setattr(contact, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(contact, "_LIST_SECONDS", 0.0)
+    monkeypatch.setattr(contact, "_AGAIN_SECONDS", (0.01,))
+    monkeypatch.setattr(deployment, "_PAUSES", (0.01,))
+    monkeypatch.setattr(deployment, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(deployment, "_FAREWELL_SECONDS", 2.0)
+    monkeypatch.setattr(deployment, "drop_messages", lambda database, messages: None)
+    monkeypatch.setattr(deployment, "give_back", lambda database: None)
+
+
+class Grid:
+    """Nodes in this process. `reply(site, asked)` may answer in a site's place, say nothing, or raise."""
+
+    def __init__(self, sites: Iterable[TestSite], reply: Reply | None = None) -> None:
+        self.nodes = {10 + site.number: site for site in sites}
+        self.reply = reply or (lambda site, asked: site.handle(asked))
+        self.answers: dict[str, Message] = {}
+        self.count = 0
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        names = []
+        for message in messages:
+            self.count += 1
+            name = str(self.count)
+            message.metadata._message_id = name
+            names.append(name)
+            if (answer := self._answer(message)) is not None:
+                self.answers[name] = answer
+        return names
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        return [self.answers.pop(name) for name in sorted(set(message_ids) & set(self.answers))]
+
+    def _answer(self, message: Message) -> Message | None:
+        site = self.nodes[message.metadata.dst_node_id]
+        try:
+            told = self.reply(site, asked_from_records(message.content))
+        except LostError:
+            return Message(Error(3, "node unavailable"), reply_to=message)
+        except RestsError as error:
+            return Message(refusal_to_records("x", str(error)), reply_to=message)
+        except MedGANError as error:
+            return Message(refusal_to_records("x", reason_for_coordinator(error)), reply_to=message)
+        return None if told is None else Message(answer_to_records(told), reply_to=message)
+
+
+class Hospitals:
+    """A coordinator's folder, its sites, and one run."""
+
+    def __init__(self, path: Path, data: Path, names: int = 2, **changes: Any) -> None:
+        self.folder = CoordinatorFolder.create(path / "c", Settings())
+        prepare(self.folder.database)
+        self.sites = [TestSite(number, path / f"home-{number}", data) for number in range(1, names + 1)]
+        for site in self.sites:
+            site.card.write(path / f"{site.name}.json")
+            enrol(self.folder, path / f"{site.name}.json")
+        usual = {"sites__count": names, "deployment__round_timeout": 5.0, "deployment__attempts": 2}
+        study = study_file(path, **(usual | changes))
+        self.run = start(self.folder, study)
+        self.files = RunFiles(self.run)
+
+    def serve(self, reply: Reply | None = None, sites: Iterable[TestSite] | None = None) -> Grid:
+        grid = Grid(self.sites if sites is None else sites, reply)
+        serve(self.folder, self.run.name, grid, "1")
+        return grid
+
+    def charges(self) -> list[int]:
+        return [site.kinds(self.run.name).count("charge") for site in self.sites]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def made(tmp_path: Path, data: Path) -> Iterator[Callable[..., Hospitals]]:
+    opened: list[Hospitals] = []
+
+    def make(**changes: Any) -> Hospitals:
+        opened.append(Hospitals(tmp_path, data, **changes))
+        return opened[-1]
+
+    yield make
+    for hospitals in opened:
+        for site in hospitals.sites:
+            site.close()
+
+
+def is_round(asked: Asked, number: int) -> bool:
+    return isinstance(asked, Request) and asked.round == number
+
+
+def test_a_run_goes_from_proposal_to_a_release_that_verifies_with_signatures(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made()
+    hospitals.serve()
+    assert hospitals.files.standing.state == "finished", hospitals.files.standing
+    verified = verify_release(hospitals.run.release)
+    assert any("8 receipts are signed with the keys of 2 sites" in line for line in verified.lines)
+    told = read_json(hospitals.run.path / "metrics.json")
+    assert set(told) >= {"released", "gate", "epsilon", "sites"}
+    assert "public" not in told
+    assert [site["site"] for site in told["sites"]] == list(SITES)
+    for site in hospitals.sites:
+        assert isinstance(site.asked[-1], Farewell)
+        assert "close" in "".join(site.kinds(hospitals.run.name))
+    assert hospitals.charges() == [4, 4]
+    assert {name: s.round for name, s in hospitals.files.sites.items()} == dict.fromkeys(SITES, 3)
+    assert (hospitals.run.path / "samples.png").is_file()
+
+
+def test_people_take_their_time_to_approve(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+    hospitals.sites[1].approving = False
+    asked = 0
+
+    def reply(site: TestSite, what: Asked) -> Answered:
+        nonlocal asked
+        asked += site.number == 2
+        site.approving = site.number == 1 or asked > 3
+        return site.handle(what)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished"
+    assert sum(isinstance(what, Proposal) for what in hospitals.sites[1].asked) == 4
+
+
+def test_without_approval_in_time_the_run_is_paused_and_nothing_was_charged(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made(deployment__approval_timeout=0.3)
+    hospitals.sites[1].approving = False
+    hospitals.serve()
+    standing = hospitals.files.standing
+    assert (standing.state, standing.reason) == ("paused", "1 of 2 sites have approved within 0.3 s")
+    assert hospitals.sites[0].kinds(hospitals.run.name).count("charge") == 0
+    hospitals.sites[1].approving = True
+    resume(hospitals.folder, hospitals.run.name)
+    hospitals.serve()
+    assert hospitals.files.standing.state == "finished"
+
+
+def test_a_dead_site_is_left_out_of_its_round_and_taken_back_in_the_next(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made(sites__quorum=1, deployment__round_timeout=2.0)
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        if site.number == 2 and is_round(asked, 1):
+            raise LostError
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished"
+    history = (hospitals.run.path / "rounds.jsonl").read_text().splitlines()
+    assert [line.count("site-2") for line in history] == [1, 0, 1, 1]
+    assert verify_release(hospitals.run.release).epsilon > 0
+
+
+def test_a_late_site_ends_no_round_later_than_its_time(made: Callable[..., Hospitals]) -> None:
+    hospitals = made(sites__quorum=1, deployment__round_timeout=0.5)
+    began = time.monotonic()
+    hospitals.serve(
+        lambda site, asked: None if site.number == 2 and is_round(asked, 1) else site.handle(asked)
+    )
+    assert time.monotonic() - began >= 0.5
+    assert hospitals.files.standing.state == "finished"
+    assert "2 in round" not in hospitals.files.standing.reason
+
+
+def test_too_few_answers_repeat_the_same_request_then_pause_and_resume_replays(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made(deployment__round_timeout=0.3)
+    silent = True
+
+    def reply(site: TestSite, asked: Asked) -> Answered | None:
+        return None if silent and site.number == 2 and is_round(asked, 1) else site.handle(asked)
+
+    hospitals.serve(reply)
+    standing = hospitals.files.standing
+    assert standing.state == "paused"
+    assert "round 1: 1 acceptable updates, the study needs 2 (site-2 gave no answer)" in standing.reason
+    digests = [asked.digest() for asked in hospitals.sites[0].asked if is_round(asked, 1)]  # type: ignore[union-attr]
+    assert len(digests) == 2
+    assert len(set(digests)) == 1
+    silent = False
+    resume(hospitals.folder, hospitals.run.name)
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished"
+    assert hospitals.charges() == [4, 4]
+
+
+def test_a_node_that_comes_back_under_another_number_is_asked_again_in_the_same_round(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made()
+    grid = Grid(hospitals.sites)
+    lost = False
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        nonlocal lost
+        if site.number == 2 and is_round(asked, 1) and not lost:
+            lost = True
+            grid.nodes[77] = grid.nodes.pop(12)
+            raise LostError
+        return site.handle(asked)
+
+    grid.reply = reply
+    serve(hospitals.folder, hospitals.run.name, grid, "1")
+    assert lost
+    assert hospitals.files.standing.state == "finished"
+    assert hospitals.charges() == [4, 4]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_a_coordinator_that_is_killed_in_any_round_loses_nothing_and_charges_nothing_twice(
+    made: Callable[..., Hospitals], number: int
+) -> None:
+    hospitals = made()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        answer = site.handle(asked)
+        if site.number == 2 and is_round(asked, number):
+            raise Killed
+        return answer
+
+    with pytest.raises(Killed):
+        hospitals.serve(reply)
+    before = hospitals.files.standing
+    assert (before.state, hospitals.files.rounds_done) == ("running", number)
+    hospitals.serve()
+    assert hospitals.files.standing.state == "finished"
+    assert hospitals.charges() == [4, 4]
+
+
+def test_only_signed_answers_count_and_a_forged_one_is_refused_by_name(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made(sites__quorum=1, deployment__round_timeout=1.0)
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        answer = site.handle(asked)
+        if site.number == 2 and is_round(asked, 0) and isinstance(answer, Update):
+            return answer.sealed(replace(answer.receipt, signature="00" * 64))
+        return answer
+
+    hospitals.serve(reply)
+    first = (hospitals.run.path / "rounds.jsonl").read_text().splitlines()[0]
+    assert "site-2" not in first
+    assert hospitals.files.standing.state == "finished"
+
+
+def test_a_site_cannot_stand_or_answer_in_another_s_name(made: Callable[..., Hospitals]) -> None:
+    hospitals = made(deployment__approval_timeout=0.3)
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        answer = site.handle(asked)
+        return replace(answer, site="site-1") if isinstance(answer, Standing) and site.number == 2 else answer
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "paused"
+    assert hospitals.files.standing.reason.startswith("1 of 2 sites have approved")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"plan": "ab" * 32}, "it made another privacy plan of the study"),
+        ({"card": {"classes": ["a", "b"]}}, "classes ('a', 'b'), the study has"),
+        ({"card": {"image_shape": [1, 32, 32]}}, "images of (1, 32, 32), the study has (1, 28, 28)"),
+        ({"card": {"unit": "image"}}, "its unit is image, that of the others patient"),
+        ({"proposal": "cd" * 32}, "answers another proposal"),
+    ],
+)
+def test_an_approval_of_something_else_does_not_count(
+    made: Callable[..., Hospitals], change: dict[str, Any], reason: str
+) -> None:
+    hospitals = made(deployment__approval_timeout=0.3)
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        answer = site.handle(asked)
+        if isinstance(answer, Standing) and site.number == 2:
+            body = {**change, "card": {**answer.card, **change.get("card", {})}}
+            return site._signed(replace(answer, **body))
+        return answer
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "paused"
+    assert reason in hospitals.files.sites["site-2"].reason
+
+
+def test_a_run_that_too_many_refuse_is_paused_with_their_reasons(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        if site.number == 2 and isinstance(asked, Proposal):
+            return site._signed(Standing(site.name, asked.digest(), "refused", "epsilon is above 2"))
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    standing = hospitals.files.standing
+    assert standing.state == "paused"
+    assert standing.reason == "1 of 2 sites have approved; refused by site-2: epsilon is above 2"
+
+
+def test_a_site_that_rests_does_not_use_up_the_attempts(made: Callable[..., Hospitals]) -> None:
+    hospitals = made(deployment__round_timeout=0.1, deployment__attempts=1)
+    asked_often = 0
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        nonlocal asked_often
+        if site.number == 2 and is_round(asked, 1):
+            asked_often += 1
+            if asked_often < 30:
+                raise RestsError("not now: working hours")
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished"
+    assert asked_often == 30
+
+
+def test_a_stopped_run_says_farewell_and_its_sites_free_their_holds(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made()
+
+    def reply(site: TestSite, asked: Asked) -> Answered | None:
+        if is_round(asked, 1):
+            with suppress(MedGANError):
+                stop(hospitals.folder, hospitals.run.name)
+            return None
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "stopped"
+    for site in hospitals.sites:
+        assert isinstance(site.asked[-1], Farewell)
+        assert site.asked[-1].reason == "stopped"
+    assert not hospitals.run.release.exists()
+    with pytest.raises(MedGANError, match="is stopped: start a new one"):
+        resume(hospitals.folder, hospitals.run.name)
+
+
+def test_only_one_process_serves_a_run(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+    going, proceed = threading.Event(), threading.Event()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        going.set()
+        proceed.wait(20)
+        return site.handle(asked)
+
+    thread = threading.Thread(target=hospitals.serve, args=(reply,))
+    thread.start()
+    assert going.wait(20)
+    with pytest.raises(MedGANError, match="is being served by another process"):
+        hospitals.serve()
+    proceed.set()
+    thread.join(60)
+    assert hospitals.files.standing.state == "finished"
+
+
+def test_a_secure_sum_of_the_approved_sites(made: Callable[..., Hospitals]) -> None:
+    hospitals = made(names=3, privacy__secure_sum=True, rounds=1)
+    hospitals.serve()
+    assert hospitals.files.standing.state == "finished", hospitals.files.standing
+    verified = verify_release(hospitals.run.release)
+    assert verified.local_epsilon is not None
+    assert verified.epsilon < verified.local_epsilon
+
+
+def test_the_heads_of_the_ledgers_go_out_with_the_next_run(
+    made: Callable[..., Hospitals], tmp_path: Path
+) -> None:
+    hospitals = made()
+    hospitals.serve()
+    again = start(hospitals.folder, tmp_path / "tiny.toml")
+    assert isinstance(again, RunFolder)
+    known = deployment.Deployment(hospitals.folder, again).roster.proposal.witnesses
+    receipts = read_json(hospitals.run.release / "receipts.json")
+    last = max(
+        (receipt for receipt in receipts if receipt["site"] == "site-1"), key=lambda r: int(r["sequence"])
+    )
+    assert known["site-1"] == {name: last[name] for name in ("ledger", "sequence", "head")}
