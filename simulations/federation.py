@@ -7,6 +7,7 @@ authentication, the release. Each hospital has a folder, data, a policy and a le
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,11 @@ class Stage:
         """The coordinator's folder."""
         return self.path / "coordinator"
 
+    @property
+    def drawn(self) -> Path:
+        """Where the data lie until the hospitals are founded."""
+        return self.path / "drawn"
+
     def site(self, name: str) -> Path:
         """A hospital's folder."""
         return self.path / "hospitals" / name
@@ -65,7 +71,7 @@ def run_federation(study: Study, out: Path, launch: Launch, say: Say) -> Path:
     say(f"the hospitals' data are written below {stage.path}")
     cards = write_data(study, stage, launch)
     found(stage, study, cards, say)
-    with running(stage, say):
+    with ended_by_signals(), running(stage, say):
         run = propose(stage, study, say)
         approve(stage, run, say, study.deployment.approval_timeout)
         finish(stage, run, say)
@@ -73,18 +79,13 @@ def run_federation(study: Study, out: Path, launch: Launch, say: Say) -> Path:
 
 
 def write_data(study: Study, stage: Stage, launch: Launch) -> dict[str, Card | None]:
-    """Give each hospital its own part of the data; the card of the set, None for phantoms."""
-    folders = {name: stage.site(name).parent / f"{name}-data" for name in stage.names}
+    """Write each hospital's own part of the data; the card of the set by site, None for phantoms."""
     if study.phantoms is not None:
-        made = write_phantoms(study, stage.path / "drawn", stage.names)
-        for name, folder in made.items():
-            make_folder(folders[name].parent)
-            folder.rename(folders[name])
-        (stage.path / "drawn").rmdir()
+        write_phantoms(study, stage.drawn, stage.names)
         return dict.fromkeys(stage.names)
     sites = open_sites(study, RunFolder(stage.path), launch)
     for name, site in zip(stage.names, sites, strict=True):
-        write_site(site, folders[name])
+        write_site(site, stage.drawn / name)
     return {name: site.training.card for name, site in zip(stage.names, sites, strict=True)}
 
 
@@ -96,30 +97,47 @@ def found(stage: Stage, study: Study, cards: dict[str, Card | None], say: Say) -
     for name, card in cards.items():
         folder = stage.site(name)
         command(stage, say, "medgan-client", "init", folder, "--name", name)
+        (stage.drawn / name).rename(folder / "data")
+        (folder / "data").chmod(0o700)
         write_atomically(folder / "keys" / "ca.crt", authority)
         write_atomically(folder / "site.toml", site_toml(name, port, study, card).encode())
         (folder / "site.toml").chmod(0o600)
         command(stage, say, "medgan-client", "check", "--site", folder, "--offline")
         enrol = ("enroll", folder / "public-card.json", "--name", name, "--dir", stage.coordinator)
         command(stage, say, "medgan-server", *enrol)
+    stage.drawn.rmdir()
 
 
 def site_toml(name: str, port: str, study: Study, card: Card | None) -> str:
     """What the administrator of a hospital would fill in; all else are the defaults."""
     patients = '"patients.csv"' if card is not None and card.unit == "patient" else '""'
-    kind, path = ("dicom", "") if card is None else ("npz", "/images.npz")
+    kind, path = ("dicom", "data") if card is None else ("npz", "data/images.npz")
     public = card is None or card.public
     classes = ", ".join(f'"{known}"' for known in study.data.classes)
     private = "" if study.private else "privacy_off = true\n"
     return (
         f'name = "{name}"\n\n[coordinator]\naddress = "127.0.0.1:{port}"\n\n[data]\nkind = "{kind}"\n'
-        f'path = "../{name}-data{path}"\npatients = {patients}\nclasses = [{classes}]\n'
+        f'path = "{path}"\npatients = {patients}\nclasses = [{classes}]\n'
         f"published = true\npublic = {str(public).lower()}\n\n[policy]\n{private}"
         f"epsilon = {study.sites.epsilon_cap}\nepsilon_per_study = {study.sites.epsilon_cap}\n"
         f"delta = {study.privacy.delta}\nleast_noise_multiplier = 0.0\n"
         f"trust_secure_sum = {str(study.sites.trust_secure_sum).lower()}\nleast_patients = 1\n"
         "least_held_out = 1\n"
     )
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that no daemon outlives it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -178,8 +196,7 @@ def command(stage: Stage, say: Say, name: str, *arguments: str | Path) -> str:
         _process(name, words), env=_environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        lines = (done.stderr + done.stdout).strip().splitlines()
-        raise MedGANError(f"{name} {words[0]} failed: {lines[-1] if lines else done.returncode}")
+        raise MedGANError(f"{name} {words[0]} failed:\n{done.stdout}{done.stderr}".rstrip())
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The README is tested: its Python runs, its commands exist, its table is the one that was measured."""
+"""README and pages are tested: Python runs, commands and keys exist, tables are the ones that were measured."""
 
 import re
 import shlex
@@ -7,23 +7,35 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from client.cli import app as medgan_client
 from medgan_core.cli import app as medgan
 from medgan_core.config import parse_study
 from medgan_core.record import read_json
+from server.cli import app as medgan_server
 from simulations.bench import page, table
 from simulations.cli import app as medgan_sim
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PROGRAMS = {"medgan": medgan, "medgan-sim": medgan_sim}
+PAGES = {
+    name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("hospital", "coordinator")
+}
+PROGRAMS = {
+    "medgan": medgan,
+    "medgan-sim": medgan_sim,
+    "medgan-client": medgan_client,
+    "medgan-server": medgan_server,
+}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def commands() -> list[list[str]]:
-    lines = "".join(blocks("bash")).splitlines()
+    lines = "".join(
+        block for text in (README, *PAGES.values()) for block in blocks("bash", text)
+    ).splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.startswith("medgan")]
 
 
@@ -43,6 +55,14 @@ def test_the_example_of_a_study_is_a_study() -> None:
     assert parse_study(tomllib.loads(example)).sites.count == 3
 
 
+def test_the_coordinator_s_page_shows_keys_of_a_study() -> None:
+    import tomllib
+
+    (example,) = blocks("toml", PAGES["coordinator"])
+    study = {"name": "x", "data": {"kind": "npz", "path": "x"}} | tomllib.loads(example)
+    assert parse_study(study).aggregation.rule == "mean"
+
+
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_of_the_readme_parses(words: list[str]) -> None:
     program, name, *arguments = words
@@ -53,7 +73,7 @@ def test_every_command_of_the_readme_parses(words: list[str]) -> None:
 def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.findall(r"^make (\S+)", "".join(blocks("bash")), flags=re.MULTILINE)
-    assert set(targets) >= {"demo", "test", "scenarios"}
+    assert set(targets) >= {"demo", "federation", "test", "scenarios"}
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)] == []
 
 
