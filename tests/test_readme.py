@@ -1,4 +1,4 @@
-"""README and pages are tested: Python runs, commands and keys exist, tables are the ones that were measured."""
+"""README and pages are tested: Python runs, commands and keys exist, tables are the measured ones."""
 
 import re
 import shlex
