@@ -17,6 +17,7 @@ from client.folder import SiteFolder
 from client.hospital import read_site
 from client.keys import check_card
 from client.policy import Facts, broken_by_data
+from client.reception import check_place
 from client.site_file import SiteFile
 from medgan_core.config import Study, parse_study
 from medgan_core.data.archives import READERS
@@ -74,6 +75,11 @@ def _keys(scene: _Scene) -> _Found:
     for path, mode in scene.folder.too_open().items():
         present = stat.S_IMODE(path.stat().st_mode)
         yield "bad", f"{path.name} has mode {present:o}, others may use it", f"chmod {mode:o} {path.name}"
+
+
+def _socket(scene: _Scene) -> _Found:
+    check_place(scene.folder.socket.absolute())
+    yield "ok", "trainer and node can meet"
 
 
 def _coordinator(scene: _Scene) -> _Found:
@@ -221,6 +227,7 @@ def _bytes(shape: tuple[int, ...], each: int) -> int:
 
 _CHECKS: dict[str, Callable[[_Scene], _Found]] = {
     "keys": _keys,
+    "socket": _socket,
     "coordinator": _coordinator,
     "clock": _clock,
     "device": _device,
@@ -233,6 +240,7 @@ _CHECKS: dict[str, Callable[[_Scene], _Found]] = {
 _FIXES = {
     "keys": "run medgan-client rotate-key, and have the new card enrolled",
     "coordinator": "put the coordinator's CA certificate in place; mind address, proxy and firewall",
+    "socket": "move the site's folder to a shorter path",
     "data": "mend the file that is named, or [data] in site.toml",
     "ledger": "run medgan-client restore with the newest backup",
 }

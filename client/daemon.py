@@ -17,6 +17,7 @@ import typer
 from client.apart import check_apart
 from client.node import node_commands
 from client.node_folder import Account, Handover, hand_over, make_home, read_handover
+from client.reception import check_place
 from medgan_core.envelope import Answered, Asked, Envelope, answer_to_envelope, asked_from_envelope
 from medgan_core.errors import InputError
 from medgan_core.supervision import Backoff, Command, Supervisor, stopped_by_signals
@@ -135,6 +136,7 @@ def _run_both(site_dir: Path, node_user: str | None, home: Path) -> None:
     from client.folder import SiteFolder
 
     folder = SiteFolder.open(site_dir)
+    check_place(folder.socket.absolute())
     account = _account(folder, node_user)
     if account is None:
         _log.warning("the node runs as the trainer's own user, and could read its data: give --node-user")

@@ -24,10 +24,7 @@ def reserved(socket: Path, group: int | None) -> Iterator[None]:
 
     Raises InputError where another trainer answers there, or where something lies that is no socket.
     """
-    if len(os.fsencode(socket)) > _LONGEST_PATH:
-        raise ConfigError(
-            "socket", str(socket), f"a path of at most {_LONGEST_PATH} bytes: move the site's folder"
-        )
+    check_place(socket)
     _make_folder(socket.parent, group)
     descriptor = os.open(_lock_of(socket), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -37,6 +34,14 @@ def reserved(socket: Path, group: int | None) -> Iterator[None]:
         socket.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def check_place(socket: Path) -> None:
+    """Raise ConfigError where the path is longer than the operating system allows for sockets."""
+    if len(os.fsencode(socket)) > _LONGEST_PATH:
+        raise ConfigError(
+            "socket", str(socket), f"a path of at most {_LONGEST_PATH} bytes: move the site's folder"
+        )
 
 
 def let_in(socket: Path, group: int | None) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import client
 from client.approvals import Approvals
 from client.folder import SiteFolder
+from client.reception import check_place
 from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError, MedGANError, RoundError
@@ -57,7 +58,7 @@ class Stage:
 
     def site(self, name: str) -> Path:
         """A hospital's folder."""
-        return self.path / "hospitals" / name
+        return self.path / name
 
 
 def run_federation(study: Study, out: Path, launch: Launch, say: Say) -> Path:
@@ -68,6 +69,7 @@ def run_federation(study: Study, out: Path, launch: Launch, say: Say) -> Path:
     study = decided(study)
     names = tuple(f"site-{number}" for number in range(1, study.sites.count + 1))
     stage = Stage(_new_folder(out, study.name), names)
+    check_place(SiteFolder(stage.site(names[-1])).socket)
     say(f"the hospitals' data are written below {stage.path}")
     cards = write_data(study, stage, launch)
     found(stage, study, cards, say)

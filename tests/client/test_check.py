@@ -95,3 +95,11 @@ def test_the_version_is_of_the_source_files(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 2\n")
     assert before != source_digest({"p": tmp_path})
     assert "+" in trainer_version()
+
+
+def test_a_folder_too_deep_for_a_socket_is_told_before_anything_runs(tmp_path: Path) -> None:
+    deep = make_site(tmp_path / ("d" * 100) / "site")
+    [finding] = found(deep, "socket")
+    assert finding.state == "bad"
+    assert "at most 107 bytes" in finding.text
+    assert "shorter path" in finding.fix

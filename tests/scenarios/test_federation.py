@@ -18,17 +18,20 @@ pytestmark = pytest.mark.scenario
 CHARGES = 4  # one-shot query, one training round, gate, evaluation
 
 
-def test_hospitals_train_over_tls_and_a_trainer_s_death_costs_nothing(tmp_path: Path) -> None:
+def test_hospitals_train_over_tls_and_a_trainer_s_death_costs_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("f")  # a socket's path is short
     study, data = study_file(tmp_path), write_set(tmp_path / "data", patients=60)
     code = "from simulations.cli import main; main()"
-    words = ["federation", study, "--data", data, "--out", tmp_path / "runs"]
-    with (tmp_path / "out.log").open("wb") as log:
+    words = ["federation", study, "--data", data, "--out", tmp_path / "r"]
+    with (tmp_path / "out.log").open("wb") as out:
         playing = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, words)],
             env=settled(),
             cwd=ROOT,
-            stdout=log,
-            stderr=log,
+            stdout=out,
+            stderr=out,
         )
     try:
         until(
@@ -47,10 +50,10 @@ def test_hospitals_train_over_tls_and_a_trainer_s_death_costs_nothing(tmp_path: 
     assert (verified.privacy, verified.epsilon > 0) == ("dp", True)
     assert any("signed with the keys of 2 sites" in line for line in verified.lines)
     for site in ("site-1", "site-2"):
-        charges = _client("ledger", "--json", "--site", folder / "hospitals" / site)
+        charges = _client("ledger", "--json", "--site", folder / site)
         kinds = [entry["kind"] for entry in json.loads(charges)["entries"]]
         assert (kinds.count("charge"), kinds.count("close")) == (CHARGES, 1)
-        log = _client("log", "--site", folder / "hospitals" / site)
+        log = _client("log", "--site", folder / site)
         assert re.search(r"verified: \d+ lines; \d+ bytes left this site", log)
         assert not _trainers(tmp_path, site)
 
@@ -61,7 +64,7 @@ def _told(folder: Path) -> str:
 
 def _asked(folder: Path, number: int) -> bool:
     """Whether a hospital's own log says that it was asked for a round."""
-    logs = (folder / "runs").glob("*/hospitals/site-1/log.jsonl")
+    logs = (folder / "r").glob("*/site-1/log.jsonl")
     return any(f'"round": {number},' in path.read_text(encoding="utf-8") for path in logs)
 
 
