@@ -60,8 +60,8 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    head = "| study | privacy (unit) | accuracy | AUC | real accuracy | real AUC | seconds |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
+    head = "| study | privacy (unit) | accuracy | AUC | real accuracy | real AUC | seconds | seeds |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         private = row["privacy"] == "dp"
         summed = ", secure sum" if row["secure_sum"] else ""
@@ -71,7 +71,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             for kind in ("train_on_synthetic", "train_on_real")
             for figure in ("accuracy", "auc")
         ]
-        lines.append(f"| {row['study']} | {privacy} | {' | '.join(figures)} | {row['seconds']} |")
+        figures += [f"{row['seconds']}", f"{len(row['seeds'])}"]
+        lines.append(f"| {row['study']} | {privacy} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 
