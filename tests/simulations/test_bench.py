@@ -51,7 +51,7 @@ def test_the_table_says_epsilon_and_unit_or_not_private() -> None:
     rows = [row("a", 0.9441), row("b", 0.97, privacy="NOT PRIVATE", epsilon="inf", unit="image")]
     rows += [row("c", 0.95, epsilon=1.0, secure_sum=True)]
     lines = table(rows).splitlines()
-    assert lines[2] == "| a | ε = 10.0 (patient) | 0.500 | 0.944 | 0.500 | 0.981 | 12 |"
+    assert lines[2] == "| a | ε = 10.0 (patient) | 0.500 | 0.944 | 0.500 | 0.981 | 12 | 1 |"
     assert lines[3].startswith("| b | **not private** | 0.500 | 0.970 |")
     assert lines[4].startswith("| c | ε = 1.0 (patient, secure sum) | 0.500 | 0.950 |")
 
