@@ -163,7 +163,8 @@ def _write(path: Path, text: str) -> None:
 _KNOWN = (
     (
         re.compile(r"\[code: 2004\]"),
-        "the coordinator still counts this node's last process: back within a minute",
+        "the coordinator does not let this node in: its card is not enrolled there, so have it enrolled; or "
+        "its last process is still counted, for a minute at most",
     ),
     (
         re.compile(r"certificate verify failed", re.IGNORECASE),

@@ -1,8 +1,10 @@
-"""A real SuperNode under supervision and a real SuperLink: kills and outages, with an answer at the end."""
+"""A real SuperNode under supervision and a real SuperLink: kills, outages, and strangers who stay outside."""
 
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from client.channel import serve
-from client.node import NodeSettings, node_commands
+from client.node import NodeSettings, free_port, node_commands
 from medgan_core.envelope import Envelope
 from medgan_core.flower_app import write_app
 from medgan_core.supervision import Supervisor
-from tests.scenarios.superlink import SuperLink, make_node_key, wait_for
+from tests.scenarios.superlink import SuperLink, make_certificates, make_node_key, wait_for
 
 pytestmark = pytest.mark.scenario
 
@@ -54,9 +56,10 @@ def link(tmp_path: Path) -> Iterator[SuperLink]:
 
 
 @contextmanager
-def node(link: SuperLink, folder: Path) -> Iterator[Supervisor]:
+def node(link: SuperLink, folder: Path, authority: Path | None = None) -> Iterator[Supervisor]:
+    trusted = authority or link.folder / "ca.crt"
     settings = NodeSettings(
-        "north", link.address, link.folder / "ca.crt", folder / "key", folder / "s" / "s", folder / "home"
+        "north", link.address, trusted, folder / "key", folder / "s" / "s", folder / "home"
     )
     supervisor = Supervisor(node_commands(settings))
     thread = threading.Thread(target=supervisor.run)
@@ -76,6 +79,34 @@ def ask(link: SuperLink, name: str) -> object:
     link.flwr("run", "app", "here", "-c", f'run="{name}"')
     wait_for((link.folder / name).exists)
     return json.loads((link.folder / name).read_text())
+
+
+def test_strangers_stay_outside_and_are_told_why(
+    link: SuperLink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown, misled = tmp_path / "unknown", tmp_path / "misled"
+    for folder in (unknown, misled):
+        folder.mkdir()
+        make_node_key(folder / "key")
+    link.register(misled / "key.pub", "misled")
+    with node(link, unknown):
+        wait_for(lambda: "its card is not enrolled there" in caplog.text)
+    make_certificates(misled)  # another CA than the coordinator's
+    with node(link, misled, misled / "ca.crt"):
+        wait_for(lambda: "not of the CA that site.toml names" in caplog.text)
+    keyless = [sys.executable, "-c", "from flwr.supernode.cli import flower_supernode; flower_supernode()"]
+    keyless += ["--root-certificates", "ca.crt", "--superlink", link.address, "--port", str(free_port())]
+    told = tmp_path / "keyless.log"
+    with told.open("wb") as log:
+        stranger = subprocess.Popen(
+            keyless, cwd=link.folder, env=link.environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(lambda: b"Exit Code: " in told.read_bytes())
+        assert link.online() == 0
+    finally:
+        os.killpg(stranger.pid, signal.SIGKILL)
+        stranger.wait()
 
 
 def test_a_node_answers_through_kills_and_outages(link: SuperLink, tmp_path: Path) -> None:
