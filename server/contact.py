@@ -14,9 +14,9 @@ from flwr.serverapp import Grid
 from medgan_core.envelope import Asked
 from medgan_core.errors import UpdateError
 from medgan_core.messages import Request, StageReply, Update
-from medgan_core.proposals import Farewell, Standing
+from medgan_core.proposals import NOT_NOW, Farewell, Standing
 from medgan_core.wire import answer_from_records, asked_to_records, message_type
-from server.exchange import NOT_NOW, Answer, Refusal, StoppedError
+from server.exchange import Answer, Refusal, StoppedError
 from server.roster import Roster
 
 POLL_SECONDS = 0.2

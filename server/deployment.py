@@ -15,10 +15,10 @@ from medgan_core.errors import InputError, IntegrityError, MedGANError, QuorumEr
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import Request, float_to_json
 from medgan_core.privacy.sum_session import Cohort
-from medgan_core.proposals import Farewell, Proposal
+from medgan_core.proposals import NOT_NOW, Farewell, Proposal
 from medgan_core.record import RunFolder, read_json, write_json
 from server.enrolment import enrolled
-from server.exchange import NOT_NOW, Answer, Refusal, StoppedError
+from server.exchange import Answer, Refusal, StoppedError
 from server.finish import finish
 from server.flower_state import drop_messages, give_back
 from server.folder import CoordinatorFolder

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from medgan_core.errors import RoundError
 from medgan_core.messages import Receipt, Request, StageReply, Update
 
-NOT_NOW = "not now"
-"""How the reason of a site begins that rests for a while: working hours, or another study's turn."""
-
 
 class StoppedError(RoundError):
     """A person asked for the run to end."""
