@@ -94,46 +94,27 @@ def refusal(rules: tuple[Rule, ...]) -> PolicyError:
 
 
 def _limits(config: SiteFile, study: Study) -> Iterator[Rule]:
-    policy, training = config.policy, study.training
-    steps = study.rounds * training.discriminator_steps
-    for name, value, limit, what in (
-        ("delta", study.privacy.delta, policy.delta, "delta"),
-        ("largest_clip_norm", study.privacy.clip_norm, policy.largest_clip_norm, "the clip norm"),
-        (
-            "images_per_patient",
-            study.privacy.max_images_per_patient,
-            policy.images_per_patient,
-            "images of a patient",
-        ),
-        (
-            "largest_generator_width",
-            training.generator_width,
-            policy.largest_generator_width,
-            "the generator's width",
-        ),
-        (
-            "largest_discriminator_width",
-            training.discriminator_width,
-            policy.largest_discriminator_width,
-            "the discriminator's width",
-        ),
-        (
-            "largest_sampling_rate",
-            study.privacy.sampling_rate,
-            policy.largest_sampling_rate,
-            "the sampling rate",
-        ),
-        ("most_rounds", study.rounds, policy.most_rounds, "rounds"),
-        ("most_steps", steps, policy.most_steps, "discriminator steps"),
-    ):
+    for name, value, what in _limited(study):
+        limit = getattr(config.policy, name)
         if value > limit:
             yield Rule(name, True, f"{what} of {value:g} asked for, {limit:g} at most")
-    if study.privacy.secure_sum and study.privacy.max_repeats > policy.max_repeats:
-        yield Rule(
-            "max_repeats",
-            True,
-            f"{study.privacy.max_repeats} repeats of a secure sum asked for, {policy.max_repeats} at most",
-        )
+    repeats, most = study.privacy.max_repeats, config.policy.max_repeats
+    if study.privacy.secure_sum and repeats > most:
+        told = f"{repeats} repeats of a secure sum asked for, {most} at most"
+        yield Rule("max_repeats", True, told)
+
+
+def _limited(study: Study) -> Iterator[tuple[str, float, str]]:
+    """What has an upper limit in site.toml: the limit's name there, the study's value, and what it is."""
+    privacy, training = study.privacy, study.training
+    yield "delta", privacy.delta, "delta"
+    yield "largest_clip_norm", privacy.clip_norm, "the clip norm"
+    yield "images_per_patient", privacy.max_images_per_patient, "images of a patient"
+    yield "largest_generator_width", training.generator_width, "the generator's width"
+    yield "largest_discriminator_width", training.discriminator_width, "the discriminator's width"
+    yield "largest_sampling_rate", privacy.sampling_rate, "the sampling rate"
+    yield "most_rounds", study.rounds, "rounds"
+    yield "most_steps", study.rounds * training.discriminator_steps, "discriminator steps"
 
 
 def _allowed(config: SiteFile, study: Study) -> Iterator[Rule]:

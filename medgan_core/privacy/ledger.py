@@ -33,22 +33,9 @@ from medgan_core.privacy.accounts import (
 from medgan_core.privacy.budget import Budget, LedgerPolicy, check_event
 from medgan_core.privacy.chain import NO_HEAD, Chain, Entry
 from medgan_core.privacy.site_key import load_key, propose_key
+from medgan_core.privacy.witness import Witness
 
 __all__ = ["Charge", "LedgerPolicy", "PrivacyLedger", "Witness"]
-
-
-@dataclass(frozen=True)
-class Witness:
-    """A copy of a ledger's head, held outside: `head` is the hash of entry `sequence` (from 1)."""
-
-    ledger: str
-    sequence: int
-    head: str
-
-    @classmethod
-    def of_receipt(cls, receipt: Receipt) -> Self:
-        """Every receipt is a witness of the ledger that gave it."""
-        return cls(receipt.ledger, receipt.sequence, receipt.head)
 
 
 @dataclass(frozen=True)
@@ -95,11 +82,11 @@ class PrivacyLedger:
         With a witness nothing is created, and a ledger that is another or older than the witness is refused.
         """
         if witness is not None and not path.exists():
-            raise LedgerError(f"{path.name} is missing. {_way_forward(witness)}")
+            raise LedgerError(f"{path.name} is missing. {witness.way_forward()}")
         chain = Chain(path)
         try:
             if witness is not None and chain.blank():
-                raise LedgerError(f"{path.name} is empty. {_way_forward(witness)}")
+                raise LedgerError(f"{path.name} is empty. {witness.way_forward()}")
             ledger = cls(path, chain, site, policy)
             if witness is not None:
                 ledger._compare(witness)
@@ -344,16 +331,16 @@ class PrivacyLedger:
     def _compare(self, witness: Witness) -> None:
         name, books = self.path.name, self._books
         if books.ledger != witness.ledger:
-            raise LedgerError(f"{name} is another ledger than the one known outside. {_way_forward(witness)}")
+            raise LedgerError(f"{name} is another ledger than the one known outside. {witness.way_forward()}")
         if books.sequence < witness.sequence:
             raise LedgerError(
                 f"{name} is older than a copy of its head held outside: it ends at entry {books.sequence}, "
-                f"entry {witness.sequence} is known. {_way_forward(witness)}"
+                f"entry {witness.sequence} is known. {witness.way_forward()}"
             )
         if self._chain.hash_at(witness.sequence) != witness.head:
             raise LedgerError(
                 f"{name}: entry {witness.sequence} is not the one known outside, so the ledger was restored "
-                f"from an older copy or rewritten. {_way_forward(witness)}"
+                f"from an older copy or rewritten. {witness.way_forward()}"
             )
 
     @contextmanager
@@ -415,11 +402,3 @@ def _exported(entry: Entry) -> dict[str, Any]:
         "hash": entry.hash,
     }
     return shown if entry.kind == "enrol" else shown | {"body": entry.body}
-
-
-def _way_forward(witness: Witness) -> str:
-    return (
-        f"Bring back the newest copy of ledger {witness.ledger} together with its key, at least as long as "
-        f"{witness.sequence} entries; if it is lost, what was spent on these patients is not known and they "
-        "may not take part again"
-    )
