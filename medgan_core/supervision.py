@@ -153,11 +153,11 @@ class _Child:
             self._over(code)
         elif self._unwell.is_set():
             _log.warning("%s says that it cannot go on: it is started again", self.command.name)
-            self._over(self._end())
+            self._over(self._end(self._process))
 
     def stop(self) -> None:
         if self._process is not None:
-            code = self._end()
+            code = self._end(self._process)
             _log.info("%s stopped with %s", self.command.name, _described(code))
             self._process = None
 
@@ -191,9 +191,7 @@ class _Child:
         )
         self._ended(self.command.name, code, lived)
 
-    def _end(self) -> int:
-        process = self._process
-        assert process is not None
+    def _end(self, process: subprocess.Popen[bytes]) -> int:
         process.terminate()
         try:
             return process.wait(self.command.grace)
@@ -229,7 +227,8 @@ def _launch(command: Command) -> subprocess.Popen[bytes]:
 def _keep(command: Command, process: subprocess.Popen[bytes], unwell: threading.Event) -> None:
     """Bring a child's output into its log, line by line, until its last descendant is gone."""
     output = process.stdout
-    assert output is not None
+    if output is None:
+        raise ValueError(f"{command.name} was started without a pipe for its output")
     command.log.parent.mkdir(parents=True, exist_ok=True)
     log = RotatingFileHandler(
         command.log, maxBytes=command.log_bytes, backupCount=command.log_files, encoding="utf-8", delay=True

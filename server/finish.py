@@ -119,13 +119,20 @@ def _told(
 ) -> dict[str, Any]:
     local = release_local_epsilon(receipts, plan)
     return {
+        **promise(study, plan, card, spent, local),
+        "sites": [_by_site(plan, receipts, site) for site in sorted({r.site for r in receipts})],
+    }
+
+
+def promise(study: Study, plan: PrivacyPlan, card: Card, spent: float, local: float | None) -> dict[str, Any]:
+    """The first lines of metrics.json: what a run promises to whom, and at which ε."""
+    return {
         "study": study.name,
         "privacy": "dp" if study.private else "NOT PRIVATE",
         "unit": card.unit,
         "epsilon": float_to_json(spent),
         **({} if local is None else {"local_epsilon": float_to_json(local)}),
         "delta": plan.delta,
-        "sites": [_by_site(plan, receipts, site) for site in sorted({r.site for r in receipts})],
     }
 
 

@@ -19,7 +19,7 @@ from medgan_core.release.card import plain
 from medgan_core.release.pictures import curves, sample_grid
 from medgan_core.release.spending import account_epsilon, release_local_epsilon
 from medgan_core.seeds import Seeds
-from server.finish import epsilon_by_round, released_metrics, spent_epsilon, synthetic
+from server.finish import epsilon_by_round, promise, released_metrics, spent_epsilon, synthetic
 from server.state import CANDIDATES, FederationState, noisy_proportions
 from simulations.hospitals import pooled
 from simulations.report import render_report
@@ -133,12 +133,7 @@ def _told(
 ) -> dict[str, Any]:
     """The content of metrics.json."""
     return {
-        "study": study.name,
-        "privacy": "dp" if study.private else "NOT PRIVATE",
-        "unit": card.unit,
-        "epsilon": float_to_json(spent),
-        **({} if local is None else {"local_epsilon": float_to_json(local)}),
-        "delta": plan.delta,
+        **promise(study, plan, card, spent, local),
         **metrics,
         "sites": [
             {k: float_to_json(v) if isinstance(v, float) else v for k, v in s.items()} for s in by_site
