@@ -13,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ := 34359738368
 export MALLOC_TOP_PAD_ := 268435456
 export OMP_WAIT_POLICY := passive
 
-.PHONY: venv demo federation test scenarios lint coverage clean
+.PHONY: venv programs demo federation test scenarios lint coverage clean
 
 venv: $(VENV)/.made
 
@@ -23,6 +23,10 @@ $(VENV)/.made: pyproject.toml
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
+
+# nginx, Orthanc, Tesseract and others that some tests talk to.
+programs:
+	@bash .ci/programs
 
 demo: venv
 	$(BIN)/medgan-sim run phantoms --out $(RUNS)
@@ -38,11 +42,11 @@ lint: venv
 	$(BIN)/lint-imports
 
 # Two processes of one thread each are faster than one of two.
-test: lint
+test: lint programs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m 'not scenario' $(PYTEST_FLAGS)
 
-scenarios: venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m scenario $(PYTEST_FLAGS)
+scenarios: venv programs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m scenario $(PYTEST_FLAGS)
 
 # Both, and the lines that they reach together, subprocesses counted.
 coverage: venv

@@ -183,7 +183,8 @@ class Approvals:
         return self.folder / f"{digest[:16]}.json"
 
     def _time(self) -> str:
-        return f"{self.now():%Y-%m-%dT%H:%M:%SZ}"
+        """Whose turn it is follows from it, so two decisions of one second must still have an order."""
+        return f"{self.now():%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def _refuse(name: str, message: str) -> None:

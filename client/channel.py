@@ -20,7 +20,7 @@ from typing import Any, Self
 import grpc
 
 from client.frames import CHUNK_BYTES, LIMIT_BYTES, chunks_of, envelope_of
-from client.reasons import reason_for_coordinator
+from client.reasons import reason_for_coordinator, reason_for_log
 from client.reception import let_in, reserved
 from medgan_core.envelope import Envelope, refusal_to_envelope
 from medgan_core.errors import MedGANError, TrainerError
@@ -196,7 +196,7 @@ class _Desk(grpc.GenericRpcHandler):
 
 def _reason(error: Exception) -> str:
     if isinstance(error, MedGANError):
-        _log.warning("refused: %s", type(error).__name__)
+        _log.warning("refused: %s", reason_for_log(error))
         return reason_for_coordinator(error)
     _log.error("a question that failed for a reason that is a bug", exc_info=error)
     return "failed: unexpected error"

@@ -10,20 +10,21 @@ from typing import Literal
 from client.approvals import Approvals
 from client.books import open_ledger
 from client.coordinator_check import SKEW, SOON, ca_expiry, look
-from client.device import default_study, device_name, steps_per_second
+from client.device import choose, device_name
 from client.diary import Diary
 from client.egress import allowed
 from client.folder import SiteFolder
-from client.hospital import read_site
+from client.hospital import as_here, read_records, read_site
 from client.keys import check_card
 from client.policy import Facts, broken_by_data
 from client.reception import check_place
 from client.site_file import SiteFile
+from client.speed import default_study, steps_per_second
 from medgan_core.config import Study, parse_study
-from medgan_core.data.archives import READERS
-from medgan_core.data.places import locate
-from medgan_core.errors import InputError, MedGANError
-from medgan_core.messages import METRICS, Phase
+from medgan_core.data.dicom.report_card import ReportCard
+from medgan_core.data.dicom.text import can_look
+from medgan_core.errors import MedGANError
+from medgan_core.messages import Phase, metrics_of
 from medgan_core.privacy.plan import PrivacyPlan
 
 State = Literal["ok", "warning", "bad"]
@@ -122,12 +123,12 @@ def _clock(scene: _Scene) -> _Found:
 
 
 def _device(scene: _Scene) -> _Found:
-    speed, steps = steps_per_second(scene.study), scene.study.training.discriminator_steps
+    device = choose(scene.config.trainer.device)
+    speed = steps_per_second(scene.study, device=device)
+    steps = scene.study.training.discriminator_steps
     of = scene.study.name if scene.proposed else "a study of defaults"
-    yield (
-        "ok",
-        f"{device_name()}: {speed:.3g} discriminator steps/s of {of}, about {steps / speed:.0f} s a round",
-    )
+    seconds = f"{speed:.3g} discriminator steps/s of {of}, about {steps / speed:.0f} s a round"
+    yield "ok", f"{device_name(device)}: {seconds}"
 
 
 def _disk(scene: _Scene) -> _Found:
@@ -138,6 +139,26 @@ def _disk(scene: _Scene) -> _Found:
         f"{free / 2**30:.1f} GiB free",
         "" if state == "ok" else "free some space: updates are kept here",
     )
+
+
+def _source(scene: _Scene) -> _Found:
+    section = scene.config.source
+    if not section.pulled:
+        rules = section.cohort.rules or section.label.given
+        yield "ok", "images are files, as [data] says" + (", and rules of [source]" if rules else "")
+        return
+    from client.pulling import look  # of a site with an archive alone
+
+    if scene.offline:
+        yield "warning", "the archive of images was not asked", "check again without --offline"
+        return
+    found = look(scene.folder, scene.config)
+    studies = len(found.jobs)
+    state: State = "ok" if found.series else "warning"
+    fix = "" if found.series else "mind source.cohort; an empty rule admits all"
+    yield state, f"the archive answers: {found.series} series of {studies} studies are of the cohort", fix
+    for why, count in sorted(found.left_out.items()):
+        yield "ok", f"not of the cohort: {count} studies or series, by {why}"
 
 
 def _data(scene: _Scene) -> _Found:
@@ -158,6 +179,23 @@ def _data(scene: _Scene) -> _Found:
             "map labels in [labels], name patients, or leave it",
         )
     yield from _rules(scene.config, facts)
+    if reading.report is not None:
+        yield from _ingest(scene.config, reading.report)
+
+
+def _ingest(config: SiteFile, report: ReportCard) -> _Found:
+    yield "ok", f"{report.files} DICOM files: {report.read} read, {report.mended} of them repaired"
+    if config.data.text_check and not config.data.public and not can_look():
+        yield (
+            "bad",
+            "text in images cannot be looked for",
+            "install tesseract, or set data.text_check = false",
+        )
+    elif not report.text_checked and not config.data.public:
+        yield "warning", "text in images is not looked for", "set data.text_check = true"
+    for state, count, why in report.lines():
+        place = "medgan-client quarantine lists them" if state == "refused" else ""
+        yield ("warning" if state == "refused" else "ok"), f"{state}: {count} files, {why}", place
 
 
 def _rules(config: SiteFile, facts: Facts) -> _Found:
@@ -200,8 +238,9 @@ def _policy(scene: _Scene) -> _Found:
 def _leaving(scene: _Scene) -> _Found:
     study = scene.study
     plan = PrivacyPlan.of(study, "patient")
+    phases = {plan.phase(number) for number in range(study.first_round, study.last_round + 1)}
     for phase in Phase:
-        if (phase is Phase.TRAIN and not study.rounds) or (phase is Phase.GATE and not study.gated):
+        if phase not in phases:
             continue
         for group, tensors in allowed(study, plan, phase).items():
             size = sum(_bytes(shape, dtype.itemsize) for shape, dtype in tensors.values())
@@ -212,7 +251,7 @@ def _leaving(scene: _Scene) -> _Found:
                 "masked, in a secure sum" if plan.summed(phase) else "with noise" if plan.private else "PLAIN"
             )
             yield "ok", f"{phase}: {what} ({size} bytes), {how}"
-    metrics = sorted(METRICS[Phase.TRAIN] & set(scene.config.policy.metrics))
+    metrics = sorted(metrics_of(Phase.TRAIN, study.free_fakes) & set(scene.config.policy.metrics))
     yield (
         "ok",
         f"metrics of fakes: {', '.join(metrics) or 'none'}; receipts with epsilon and steps; nothing else",
@@ -232,6 +271,7 @@ _CHECKS: dict[str, Callable[[_Scene], _Found]] = {
     "clock": _clock,
     "device": _device,
     "disk": _disk,
+    "source": _source,
     "data": _data,
     "ledger": _ledger,
     "policy": _policy,
@@ -240,7 +280,9 @@ _CHECKS: dict[str, Callable[[_Scene], _Found]] = {
 _FIXES = {
     "keys": "run medgan-client rotate-key, and have the new card enrolled",
     "coordinator": "put the coordinator's CA certificate in place; mind address, proxy and firewall",
+    "device": 'set trainer.device = "auto" or "cpu" in site.toml, or install the GPU\'s driver',
     "socket": "move the site's folder to a shorter path",
+    "source": "mend what is named, or [source] in site.toml",
     "data": "mend the file that is named, or [data] in site.toml",
     "ledger": "run medgan-client restore with the newest backup",
 }
@@ -258,12 +300,10 @@ def _own_classes(folder: SiteFolder, config: SiteFile) -> tuple[str, ...]:
     """The classes that site.toml knows, else those of the files; for this screen alone."""
     if named := tuple(dict.fromkeys(config.labels.values())) or config.data.classes:
         return named
-    own = config.data
-    data = default_study().data.model_copy(
-        update={"kind": own.kind, "path": own.path, "patients": own.patients, "labels": own.labels}
-    )
     try:
-        found = READERS[data.kind](data, locate(folder.path.resolve(), data.path))
-    except InputError:  # the check of the data tells what is wrong
+        data = as_here(folder, config, default_study().data)
+        with open_ledger(folder, config) as ledger:
+            found = read_records(folder, config, data, ledger.pseudonym)
+    except MedGANError:  # the check of the data, or of the ledger, tells what is wrong
         return ("a", "b")
     return tuple(sorted(set(found.labels)))[:100]

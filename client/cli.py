@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.audit_command import audit_command
 from client.daemon import run_command
 from client.folder import SiteFolder, running
+from client.pull_command import pull_command
+from client.quarantine_command import quarantine_command
 from medgan_core.errors import InputError, MedGANError
 from medgan_core.terminal import run as run_app
 
@@ -27,7 +30,7 @@ HERE = Path()
 
 @app.command()
 def init(
-    site_dir: Annotated[Path, typer.Argument(help="A new folder for this site.")],
+    site_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for this site.")],
     name: Annotated[str, typer.Option(help="The site's name. Default: that of the folder.")] = "",
 ) -> None:
     """Make a site: site.toml to be filled in, keys, an empty ledger, and the card for the coordinator."""
@@ -45,7 +48,9 @@ def init(
 @app.command()
 def check(
     site: Site = HERE,
-    offline: Annotated[bool, typer.Option("--offline", help="Without asking the coordinator.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Without asking the coordinator or an archive.")
+    ] = False,
 ) -> None:
     """Look at everything that could go wrong; exits with 1 where something is bad, and names the fix."""
     from client.check import preflight
@@ -60,6 +65,9 @@ def check(
 
 
 app.command("run")(run_command)
+app.command("pull")(pull_command)
+app.command("quarantine")(quarantine_command)
+app.command("audit")(audit_command)
 
 
 @app.command()
@@ -188,7 +196,12 @@ def log(
 
 @app.command()
 def withdraw(
-    patient: Annotated[str, typer.Argument(help="The patient's key as in the data; - reads it from stdin.")],
+    patient: Annotated[
+        str,
+        typer.Argument(
+            help="The patient's key as in the data; of DICOM PatientID or PatientID^^^ISSUER; - is stdin."
+        ),
+    ],
     site: Site = HERE,
 ) -> None:
     """Consent withdrawn: leave a patient out of every future round. What was spent stays on the account."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Part = Literal["trainer", "node"]
 
 _GRACE = 20.0
+_HERE = Path()
 _log = logging.getLogger("medgan.daemon")
 
 
@@ -51,8 +52,8 @@ def run(
     """Run a site, or one part of it, until SIGTERM or Ctrl-C.
 
     `node_user` names the OS user of the node, over site.toml's own; `node_home` is the folder that the node
-    writes to, SITE_DIR/node-home unless told otherwise. Raises InputError for what a person can mend, and
-    RefusedError where the node's user could read what it must not.
+    writes to, node-home in the site's folder unless told otherwise. Raises InputError for what a person can
+    mend, and RefusedError where the node's user could read what it must not.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     home = (node_home or site_dir / "node-home").absolute()
@@ -65,7 +66,7 @@ def run(
 
 
 def run_node(site_dir: Path, home: Path) -> None:
-    """The node alone, as the user of this process; it reads nothing of the site but SITE_DIR/node."""
+    """The node alone, as the user of this process; it reads nothing of the site but its folder node/."""
     from client.metrics import NodeMetrics, Page
 
     settings, port = read_handover(site_dir.absolute() / "node", home)
@@ -113,6 +114,7 @@ def _run_trainer(site_dir: Path, node_user: str | None) -> None:
     from client.trainer import Trainer
 
     folder = SiteFolder.open(site_dir)
+    check_place(folder.socket.absolute())
     config = folder.config()
     account = _account(folder, node_user)
     _hand_over(folder, account)
@@ -137,6 +139,7 @@ def _run_both(site_dir: Path, node_user: str | None, home: Path) -> None:
 
     folder = SiteFolder.open(site_dir)
     check_place(folder.socket.absolute())
+    _check_device(folder)
     account = _account(folder, node_user)
     if account is None:
         _log.warning("the node runs as the trainer's own user, and could read its data: give --node-user")
@@ -153,6 +156,15 @@ def _run_both(site_dir: Path, node_user: str | None, home: Path) -> None:
         supervisor.run()
 
 
+def _check_device(folder: "SiteFolder") -> None:
+    """Refuse a GPU that is not there to the person who starts the site, not only in the trainer's log."""
+    asked = folder.config().trainer.device
+    if asked.startswith("cuda"):  # else torch need not be loaded here
+        from client.device import choose
+
+        choose(asked)
+
+
 def site_commands(
     site_dir: Path, home: Path, logs: Path, account: Account | None, node_user: str | None
 ) -> tuple[Command, Command]:
@@ -160,7 +172,7 @@ def site_commands(
     import client
 
     code = str(Path(client.__file__).resolve().parents[1])
-    start = [sys.executable, "-P", "-m", "client.daemon", str(site_dir), "--only"]
+    start = [sys.executable, "-P", "-m", "client.daemon", "--site", str(site_dir), "--only"]
     named = ["--node-user", node_user] if node_user else []
     clean = {"PYTHONPATH": code, "PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(home)}
     clean |= {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -188,10 +200,11 @@ def site_commands(
 
 def private_paths(folder: "SiteFolder") -> list[Path]:
     """What a node's user must be able neither to read nor to write, as far as it is there."""
-    data = folder.config().data
+    data, source = folder.config().data, folder.config().source
     tables = [table.partition(":")[0] for table in (data.patients, data.labels) if table]
+    tables += [name for name in (source.credentials, source.key, source.label.file) if name]
     wanted = [folder.site_file, folder.signing_key, folder.node_key, folder.ledger, folder.ledger_key]
-    wanted += [folder.ledger.parent, folder.studies, folder.runs, folder.log]
+    wanted += [folder.ledger.parent, folder.studies, folder.runs, folder.log, folder.pulled]
     wanted += [folder.path / name for name in (data.path, *tables)]
     return [path for path in wanted if path.exists()]
 
@@ -216,9 +229,9 @@ def _hand_over(folder: "SiteFolder", account: Account | None) -> None:
 
 
 def run_command(
-    site_dir: Annotated[  # the node's user may pass through the folder, and not list it
-        Path, typer.Argument(metavar="SITE_DIR", help="The site's folder.", readable=False)
-    ],
+    site: Annotated[  # the node's user may pass through the folder, and not list it
+        Path, typer.Option(envvar="MEDGAN_SITE", help="The folder that init made.", readable=False)
+    ] = _HERE,
     only: Annotated[
         str | None, typer.Option(metavar="trainer|node", help="One part alone, as the systemd units do.")
     ] = None,
@@ -227,13 +240,15 @@ def run_command(
     ] = None,
     node_home: Annotated[
         Path | None,
-        typer.Option(help="The folder that the node writes to.", show_default="SITE_DIR/node-home"),
+        typer.Option(
+            help="The folder that the node writes to.", show_default="node-home in the site's folder"
+        ),
     ] = None,
 ) -> None:
     """Run the site: the trainer, and the node that speaks with the coordinator."""
     if only not in (None, "trainer", "node"):
         raise InputError(f"--only {only}: expected trainer or node")
-    run(site_dir, only, node_user, node_home)  # type: ignore[arg-type]
+    run(site, only, node_user, node_home)  # type: ignore[arg-type]
 
 
 def main() -> None:

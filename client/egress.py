@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgan_core.config import GATE_SIZE, SCORE_BINS, Study
+from medgan_core.config import ATTACK_BINS, GATE_SIZE, SCORE_BINS, Study
 from medgan_core.errors import RefusedError
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import METRICS, Array, Groups, Phase, Request, Stage, StageReply, Update
@@ -34,6 +34,10 @@ def allowed(study: Study, plan: PrivacyPlan, phase: Phase) -> Allowed:
         return {"statistics": {"embedding": ((classes, study.feature_count + 1), _FLOAT64)}}
     if phase is Phase.GATE:
         return {"statistics": {"gate": ((GATE_SIZE,), _FLOAT64)}}
+    if phase in (Phase.ATTACK, Phase.CONTROL):
+        return {"statistics": {str(phase): ((len(study.attacks), 2, ATTACK_BINS), _FLOAT64)}}
+    if phase is Phase.EVALUATE and not study.free_fakes:
+        return {"statistics": {"scores": ((study.judged_size,), _FLOAT64)}}
     if phase is Phase.EVALUATE:
         return {"statistics": {"histogram": ((classes, classes, SCORE_BINS), _FLOAT64)}}
     return _networks(study)
@@ -47,6 +51,8 @@ def sizes_of_sums(study: Study) -> dict[Phase, int]:
         Phase.TRAIN: study.discriminator_size,
         Phase.GATE: GATE_SIZE,
         Phase.EVALUATE: evaluation,
+        Phase.ATTACK: study.attack_size,
+        Phase.CONTROL: study.attack_size,
     }
 
 
@@ -109,7 +115,7 @@ def _check_array(name: str, array: Array, shape: Shape, dtype: Kind) -> None:
 
 def _networks(study: Study) -> Allowed:
     data = study.data
-    task = make_task(study, (data.channels, data.image_size, data.image_size), data.classes)
+    task = make_task(study, data.image_shape, data.classes)
     with torch.device("meta"):  # shapes alone: no weight is drawn
         made = {"generator": task.make_generator(), "discriminator": task.make_discriminator()}
     return {

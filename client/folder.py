@@ -1,7 +1,7 @@
 """A hospital's folder: what lies where, and who may read it.
 
-    site.toml  public-card.json  keys/  ledger/  studies/  runs/  socket/
-    log.jsonl  heads.json  withdrawn.json
+    site.toml  public-card.json  keys/  ledger/  studies/  runs/  cache/  pulled/  socket/
+    log.jsonl  heads.json  withdrawn.json  noise-alarm.json
 
 Only `socket/` is meant for the node's user, who may pass through the folder but not list it.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.site_file import SiteFile, read_site_file
-from medgan_core.disk import fsync_folder
+from medgan_core.disk import draft_of, fsync_folder
 from medgan_core.errors import InputError, MedGANError, RefusedError
 
 PASSABLE, CLOSED, SECRET = 0o711, 0o700, 0o600
@@ -96,6 +96,16 @@ class SiteFolder:
         return self.path / "runs"
 
     @property
+    def cache(self) -> Path:
+        """Prepared pixels of DICOM files, and the report on every file."""
+        return self.path / "cache"
+
+    @property
+    def pulled(self) -> Path:
+        """What is kept of images from an archive."""
+        return self.path / "pulled"
+
+    @property
     def log(self) -> Path:
         """The diary."""
         return self.path / "log.jsonl"
@@ -109,6 +119,11 @@ class SiteFolder:
     def withdrawn(self) -> Path:
         """Pseudonyms of patients who withdrew their consent."""
         return self.path / "withdrawn.json"
+
+    @property
+    def noise_alarm(self) -> Path:
+        """Its presence stops all rounds: noise was not what was charged."""
+        return self.path / "noise-alarm.json"
 
     @property
     def socket(self) -> Path:
@@ -128,9 +143,10 @@ class SiteFolder:
     def modes(self) -> dict[Path, int]:
         """The mode that each path must not go beyond, as far as it exists."""
         wanted = {self.path: PASSABLE, self.keys: PASSABLE}
-        wanted |= dict.fromkeys((self.ledger.parent, self.studies, self.runs), CLOSED)
+        closed = (self.ledger.parent, self.studies, self.runs, self.cache, self.pulled)
+        wanted |= dict.fromkeys(closed, CLOSED)
         secret = (self.site_file, self.signing_key, self.ledger, self.ledger_key, self.log, self.heads)
-        wanted |= dict.fromkeys((*secret, self.withdrawn, self.node_key), SECRET)
+        wanted |= dict.fromkeys((*secret, self.withdrawn, self.noise_alarm, self.node_key), SECRET)
         return {path: mode for path, mode in wanted.items() if path.exists()}
 
     def too_open(self) -> dict[Path, int]:
@@ -143,7 +159,7 @@ class SiteFolder:
 
     def make(self) -> None:
         """Make the folders, with their modes. InputError where that is not possible."""
-        closed = (self.ledger.parent, self.studies, self.runs)
+        closed = (self.ledger.parent, self.studies, self.runs, self.cache)
         with _made(self.path):
             for path in (self.path, self.keys, self.socket.parent):
                 path.mkdir(parents=True, exist_ok=True)
@@ -173,11 +189,13 @@ def write_private(path: Path, content: bytes) -> None:
 
 def replace_private(path: Path, content: bytes) -> None:
     """Put a file of mode 0600 in another's place: after a crash it is the old one or the new one."""
-    part = path.with_name(f".{path.name}.part")
     with on_disk(path):
-        part.unlink(missing_ok=True)
-        write_private(part, content)
-        part.replace(path)
+        with draft_of(path, SECRET) as part:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
         fsync_folder(path.parent)
 
 

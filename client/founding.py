@@ -1,5 +1,6 @@
 """A site's beginning and its end."""
 
+import shutil
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -53,7 +54,7 @@ def rotate(folder: SiteFolder, *, even_with_runs: bool) -> PublicCard:
 
 
 def decommission(folder: SiteFolder) -> None:
-    """Close all holds, export the ledger, destroy the private keys, and refuse further work.
+    """Close all holds, export the ledger, destroy private keys and cached images, and refuse further work.
 
     Killed in between it may be done again. The ledger and its key stay: what was spent on these patients has
     to be known wherever they take part again.
@@ -70,6 +71,8 @@ def decommission(folder: SiteFolder) -> None:
         diary.add("decommission", ledger=ledger.witness().ledger, sequence=ledger.witness().sequence)
         keep_heads(folder, ledger, diary)
     destroy_keys(folder)
+    for images in (folder.cache, folder.pulled):
+        shutil.rmtree(images, ignore_errors=True)
     write_json(
         folder.decommissioned, {"name": config.name, "time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
     )

@@ -1,4 +1,4 @@
-"""What a site's trainer hands to its node, who may be another user: the folder SITE_DIR/node.
+"""What a site's trainer hands to its node, who may be another user: the folder node/ of the site.
 
 It holds the node's facts, a copy of its key and of the coordinator's CA certificate. The trainer's user owns
 it and the node's user may read it; nothing in it is secret from the node.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from client.site_file import PolicySection, SiteFile
 from medgan_core.config import Study
 from medgan_core.errors import ConfigError, PolicyError
-from medgan_core.messages import METRICS
+from medgan_core.messages import Phase, metrics_of
 from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.proposals import NOT_APPROVED
@@ -124,7 +124,7 @@ def _allowed(config: SiteFile, study: Study) -> Iterator[Rule]:
     if study.data.image_size not in policy.image_sizes:
         sizes = ", ".join(map(str, policy.image_sizes))
         yield Rule("image_sizes", True, f"{study.data.image_size} pixels a side are not among {sizes}")
-    leaving = {metric for metrics in METRICS.values() for metric in metrics} if study.rounds else set()
+    leaving = metrics_of(Phase.TRAIN, study.free_fakes) if study.rounds else frozenset()
     if kept := sorted(leaving - set(policy.metrics)):
         yield Rule("metrics", True, f"{', '.join(kept)} may not leave this site")
     if study.rounds and study.share != "generator" and not policy.discriminator_may_leave:
@@ -184,6 +184,8 @@ def _multipliers(plan: PrivacyPlan) -> Iterator[float]:
     yield plan.evaluation_noise_multiplier
     if plan.gate:
         yield plan.gate_noise_multiplier
+    if plan.attack_size:
+        yield from (plan.attack_noise_multiplier, plan.control_noise_multiplier)
     if plan.rounds:
         yield plan.noise_multiplier
 

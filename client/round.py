@@ -2,67 +2,40 @@
 
 No federation framework, no ledger and no disk: `client.site` charges before it calls `local_round`, and the
 simulation calls the same. Public: the request, the plan, the study. Private: the site's data.
+
+Networks, update rules and batches are on the site's own device. Coins, latents and noise are drawn on the
+CPU, so that a device changes roundings alone; patients' sums are noised there, and what leaves is numpy.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
-from torch import nn
 
-from medgan_core.adversarial import (
-    anchor_of,
-    discriminator_rule,
-    generator_rule,
-    hold_near,
-    label_shares,
-    mean_fake_loss,
-    put_state,
-    take_state,
-)
+from client.asked import Asked, RoundResult
+from client.attacked import attacked
+from client.training import gradient, train
+from client.training_on_patients import train_on_patients
+from medgan_core.adversarial import CPU
 from medgan_core.config import Study
-from medgan_core.data.sampling import PatientImages
 from medgan_core.data.source import Site
-from medgan_core.data.transforms import augmentation
+from medgan_core.evaluate.attacks.bins import attack_grid_sum, attack_sum
 from medgan_core.evaluate.gate import advantage_grid_sum, advantage_sum
 from medgan_core.evaluate.histogram import score_grid_histogram, score_histogram
+from medgan_core.evaluate.means import judged_sum
 from medgan_core.evaluate.utility import class_scores, make_classifier
-from medgan_core.gan.steps import Rhythm, balanced_labels, generator_step
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.outputs import output_scores
+from medgan_core.gan.task import GanTask, PatientTask, SynthesisTask, synthesis_of
 from medgan_core.messages import Array, Groups, Phase, Request
 from medgan_core.privacy.embedding import Features, patient_grid_sum, patient_sum
-from medgan_core.privacy.engine import PrivateOptimizer
 from medgan_core.privacy.grid import to_words
 from medgan_core.privacy.noise import DiscreteRandom, SecretRandom
+from medgan_core.privacy.noise_watch import NoiseWatch
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.privacy.sum_keys import Words
 from medgan_core.seeds import Seeds
-from medgan_core.tensors import initial_discriminator, load, seeded, weights_of
-
-_LISTEN_EVERY = 10
-
-
-@dataclass(frozen=True, eq=False)
-class RoundResult:
-    """What leaves a site (`groups`, `metrics`) and what stays there, sealed with it (`local`)."""
-
-    groups: Groups
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    local: Groups = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """All that a round is a function of, but for what the site kept."""
-
-    study: Study
-    task: GanTask
-    plan: PrivacyPlan
-    site: Site
-    request: Request
-    seeds: Seeds
-    random: SecretRandom
+from medgan_core.tensors import load, seeded
 
 
 def local_round(
@@ -74,16 +47,26 @@ def local_round(
     local: Groups,
     seeds: Seeds,
     random: SecretRandom,
+    device: torch.device = CPU,
+    watch: NoiseWatch | None = None,
 ) -> RoundResult:
-    """One round of a site. `local` is what its latest training round kept; `random` is secret."""
-    asked = _Asked(study, task, plan, site, request, seeds, random)
+    """One round of a site. `local` is what its latest training round kept; `random` is secret.
+
+    Every draw of noise is some numbers longer than needed: `watch` sees them, and nobody else.
+    """
+    watch = watch or plan.watch(request.phase)
+    asked = Asked(study, task, plan, site, request, seeds, random, device, watch)
     if request.phase is Phase.ONE_SHOT:
         return _one_shot(asked)
     if request.phase is Phase.GATE:
         return _gate(asked)
     if request.phase is Phase.EVALUATE:
         return _evaluate(asked)
-    return _train(asked, local)
+    if request.phase in (Phase.ATTACK, Phase.CONTROL):
+        return _attack(asked)
+    if isinstance(task, PatientTask):
+        return train_on_patients(asked, task, local)
+    return train(asked, synthesis_of(task), local)
 
 
 def noisy_words(
@@ -94,182 +77,105 @@ def noisy_words(
     request: Request,
     seeds: Seeds,
     random: SecretRandom,
+    device: torch.device = CPU,
+    watch: NoiseWatch | None = None,
 ) -> Words:
     """What a site puts under its mask in a secure sum: its own sum on the grid and its share of the noise.
 
-    Uint64 [n], modulo 2^64. Raises TypeError for a source that cannot draw on a grid.
+    Uint64 [n], modulo 2^64; `watch` as in `local_round`. Raises TypeError for a source that cannot draw on a
+    grid.
     """
     if not isinstance(random, DiscreteRandom):
         raise TypeError("a secure sum needs discrete noise: this source has none")
-    asked = _Asked(study, task, plan, site, request, seeds, random)
-    total = {
+    watch = watch or plan.watch(request.phase)
+    asked = Asked(study, task, plan, site, request, seeds, random, device, watch)
+    sums: dict[Phase, Callable[[], torch.Tensor]] = {
         Phase.ONE_SHOT: partial(_embedding, asked, patient_grid_sum),
-        Phase.TRAIN: partial(_gradient, asked),
+        Phase.TRAIN: lambda: gradient(asked, synthesis_of(task)),
         Phase.GATE: partial(_advantage, asked, advantage_grid_sum),
-        Phase.EVALUATE: partial(_histogram, asked, score_grid_histogram),
-    }[request.phase]()
-    noise = random.discrete(total.numel(), plan.event(request.phase).share_deviation)
-    return to_words(total.flatten().numpy() + noise)
+        Phase.EVALUATE: partial(_judged, asked, grid=True),
+        Phase.ATTACK: partial(attacked, asked, attack_grid_sum),
+        Phase.CONTROL: partial(attacked, asked, attack_grid_sum),
+    }
+    total = _longer(sums[request.phase](), watch)
+    noisy = total + random.discrete(len(total), plan.event(request.phase).share_deviation)
+    used = len(total) - watch.width
+    watch.see(noisy[used:])
+    return to_words(noisy[:used])
 
 
-def _one_shot(asked: _Asked) -> RoundResult:
+def _one_shot(asked: Asked) -> RoundResult:
     """Release the noisy embedding sum of the training patients."""
     total = _embedding(asked, patient_sum)
-    noisy = _noised(total, asked.plan.one_shot_noise_multiplier, asked.random)
+    noisy = _noised(total, asked.plan.one_shot_noise_multiplier, asked)
     return RoundResult({"statistics": {"embedding": noisy}})
 
 
-def _embedding(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
+def _embedding(asked: Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
     """The embedding of the training patients, summed by `add`: [classes, d + 1]."""
-    data, task, one_shot = asked.site.training, asked.task, asked.study.one_shot
-    features = Features.of(one_shot, task.image_shape, asked.seeds)
+    data, task, study = asked.site.training, asked.task, asked.study
+    made = Features.of(study.one_shot, task.image_shape, asked.seeds, apart=study.channels_apart)
+    features = made.to(asked.device)
     with torch.no_grad():
-        embedded = torch.cat([features(part) for part in data.images.split(512)])
-    return add(embedded, data.labels, data.owner, len(task.classes), one_shot.count_weight)
+        embedded = torch.cat([features(part.to(asked.device)).cpu() for part in data.images.split(512)])
+    return add(embedded, data.labels, data.owner, len(task.classes), study.one_shot.count_weight)
 
 
-def _gate(asked: _Asked) -> RoundResult:
+def _gate(asked: Asked) -> RoundResult:
     """Release how much better held-out patients are told by one classifier than by the other, with noise."""
-    noisy = _noised(_advantage(asked, advantage_sum), asked.plan.gate_noise_multiplier, asked.random)
+    noisy = _noised(_advantage(asked, advantage_sum), asked.plan.gate_noise_multiplier, asked)
     return RoundResult({"statistics": {"gate": noisy}})
 
 
-def _advantage(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
+def _advantage(asked: Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
     """That of the refined generator's classifier over the one-shot's, summed by `add`: [64]."""
     data = asked.site.held_out
     refined, one_shot = (_scores(asked, f"classifier_{name}") for name in ("refined", "one_shot"))
     return add(refined, one_shot, data.labels, data.owner)
 
 
-def _evaluate(asked: _Asked) -> RoundResult:
-    """Release the noisy score histogram of the held-out patients under the classifier that came along."""
-    histogram = _histogram(asked, score_histogram)
-    noisy = _noised(histogram, asked.plan.evaluation_noise_multiplier, asked.random)
-    return RoundResult({"statistics": {"histogram": noisy}})
+def _evaluate(asked: Asked) -> RoundResult:
+    """Release, with noise, how the held-out patients fare under the network that came along."""
+    total = _judged(asked, grid=False)
+    name = "histogram" if isinstance(asked.task, SynthesisTask) else "scores"
+    return RoundResult({"statistics": {name: _noised(total, asked.plan.evaluation_noise_multiplier, asked)}})
 
 
-def _histogram(asked: _Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
-    """The score histogram of the held-out patients, summed by `add`: [classes, classes, 10]."""
-    data = asked.site.held_out
-    return add(_scores(asked, "classifier"), data.labels, data.owner)
+def _judged(asked: Asked, *, grid: bool) -> torch.Tensor:
+    """The score histogram of the classifier [classes, classes, 10], or the sum of the task's scores [j]."""
+    data, task = asked.site.held_out, asked.task
+    if not isinstance(task, PatientTask):
+        add = score_grid_histogram if grid else score_histogram
+        return add(_scores(asked, "classifier"), data.labels, data.owner)
+    generator = task.make_generator()
+    load(generator, asked.request.groups["release"])
+    scores = output_scores(task, generator.to(asked.device), data.images)
+    return judged_sum(task.name, scores, task.answers(data.labels), data.owner, grid=grid)
 
 
-def _scores(asked: _Asked, group: str) -> torch.Tensor:
+def _attack(asked: Asked) -> RoundResult:
+    """Release, with noise, how attacks on the generator score a site's patients."""
+    plan, phase = asked.plan, asked.request.phase
+    sigma = plan.attack_noise_multiplier if phase is Phase.ATTACK else plan.control_noise_multiplier
+    return RoundResult({"statistics": {str(phase): _noised(attacked(asked, attack_sum), sigma, asked)}})
+
+
+def _scores(asked: Asked, group: str) -> torch.Tensor:
     task = asked.task
     classifier = seeded(lambda: make_classifier(task.image_shape[0], len(task.classes)), 0).eval()
     load(classifier, asked.request.groups[group])
-    return class_scores(classifier, asked.site.held_out.images)
+    return class_scores(classifier.to(asked.device), asked.site.held_out.images)
 
 
-def _gradient(asked: _Asked) -> torch.Tensor:
-    """The clipped gradients of the real term, summed over a fresh sample of patients: [weights]."""
-    discriminator = asked.task.make_discriminator()
-    load(discriminator, asked.request.groups["discriminator"])
-    training = asked.study.training
-    return asked.plan.gradient_sum(
-        discriminator,
-        asked.task.real_loss,
-        *_patient_sampler(asked)(),
-        physical_batch=training.physical_batch,
-        precision=training.precision,
-    )
-
-
-def _train(asked: _Asked, local: Groups) -> RoundResult:
-    """The plan's discriminator steps on sampled patients, with generator steps between them."""
-    study, task = asked.study, asked.task
-    generator = task.make_generator()
-    load(generator, asked.request.groups["generator"])
-    discriminator = initial_discriminator(task, asked.seeds)
-    if known := local.get("discriminator") or asked.request.groups.get("discriminator"):
-        load(discriminator, known)
-    make_rule = partial(discriminator_rule, study, asked.request.round)
-    optimizer = asked.plan.optimizer(
-        discriminator,
-        make_rule,
-        asked.random,
-        physical_batch=study.training.physical_batch,
-        precision=study.training.precision,
-    )
-    if "discriminator" in asked.request.groups:  # else it is this site's own, and near to nothing
-        hold_near(optimizer.rule, study.training.proximal)
-    if "momentum" in local:
-        put_state(optimizer.rule, local["momentum"])
-    metrics = _adversarial_steps(asked, generator, optimizer)
-    groups = {"generator": weights_of(generator)}
-    if study.share == "both":
-        return RoundResult(groups | {"discriminator": weights_of(discriminator)}, metrics)
-    kept = {"discriminator": weights_of(discriminator), "momentum": take_state(optimizer.rule)}
-    return RoundResult(groups, metrics, kept)
-
-
-def _adversarial_steps(asked: _Asked, generator: nn.Module, optimizer: PrivateOptimizer) -> dict[str, float]:
-    """Train both networks in place; returns the metrics that may leave: they come from fakes alone."""
-    task, plan, training = asked.task, asked.plan, asked.study.training
-    public = asked.seeds.child(asked.site.name, asked.request.round).generator()
-    steps = generator_rule(asked.study, asked.request.round, generator.parameters())
-    hold_near(steps, training.proximal)
-    rhythm = Rhythm(training.generator_every, training.adaptive)
-    labels = balanced_labels(training.batch, len(task.classes))
-    statistics = asked.request.groups["statistics"]
-    shares = label_shares(statistics, asked.site.name, len(task.classes))
-    sample, anchor = _patient_sampler(asked), anchor_of(asked.study, task, statistics, asked.seeds)
-    losses: list[float] = []
-    rejected: list[float] = []
-    for step in range(1, plan.steps + 1):
-        fake_labels = torch.multinomial(shares, training.batch, replacement=True, generator=public)
-        with torch.no_grad():
-            fakes = task.sample(generator, fake_labels, public)
-        optimizer.step(task.real_loss, *sample(), partial(mean_fake_loss, task, fakes, fake_labels))
-        if step % _LISTEN_EVERY == 0 or step == plan.steps:
-            with torch.no_grad():
-                rejected.append(float(task.rejects(optimizer.network, fakes, fake_labels).float().mean()))
-            rhythm.hear(rejected[-1])
-        if rhythm.due(step) or (step == plan.steps and not losses):
-            loss = generator_step(
-                task,
-                generator,
-                optimizer.network,
-                steps,
-                labels,
-                public,
-                anchor=anchor,
-                anchor_weight=training.anchor_weight,
-            )
-            losses.append(loss)
-    return {
-        "generator_loss": losses[-1],
-        "discriminator_accuracy_on_fakes": sum(rejected) / len(rejected),
-        "discriminator_steps": float(plan.steps),
-    }
-
-
-def _patient_sampler(asked: _Asked) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Images, labels and owners of a fresh Poisson sample at each call, augmented where the study asks.
-
-    An image of several views has several rows, of the same owner (augmentation multiplicity, De et al. 2022).
-    Coins and augmentation are secret: were the augmentation's stream public, a patient's presence would shift
-    the views of all others, and one patient would change more than one clipped gradient.
-    """
-    patients, count = PatientImages(asked.site.training), len(asked.site.training)
-    augment = augmentation(asked.study.data)
-    variation = torch.Generator()
-    if augment is not None:
-        variation.manual_seed(int(asked.random.uniform(1) * 2**53))
-
-    def sample() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        images, labels, owner = patients.sample(asked.random.uniform(count), asked.plan.sampling_rate)
-        if augment is not None and len(images):
-            several = asked.study.data.views
-            images, labels, owner = (part.repeat_interleave(several, 0) for part in (images, labels, owner))
-            images = augment(images, variation)
-        return images, labels, owner
-
-    return sample
-
-
-def _noised(total: torch.Tensor, noise_multiplier: float, random: SecretRandom) -> Array:
+def _noised(total: torch.Tensor, noise_multiplier: float, asked: Asked) -> Array:
     """A sum of sensitivity 1 with Gaussian noise, float64."""
-    noise = random.normal(total.numel()).view_as(total) * noise_multiplier
-    noisy: Array = (total.double() + noise).numpy()
-    return noisy
+    exact = _longer(total.double(), asked.watch)
+    noisy: Array = exact + asked.random.normal(len(exact)).numpy() * noise_multiplier
+    asked.watch.see(noisy[total.numel() :])
+    return noisy[: total.numel()].reshape(total.shape)
+
+
+def _longer(total: torch.Tensor, watch: NoiseWatch) -> Array:
+    """A sum, flat, with zeros behind it for the noise that the watch sees."""
+    flat = total.flatten().cpu().numpy()
+    return np.concatenate([flat, np.zeros(watch.width, flat.dtype)])

@@ -25,7 +25,8 @@ def study_lines(entry: Entry, judged: Judged) -> Iterator[str]:
     yield f"study      {study.name} ({study.task}), run {entry.proposal.run}"
     yield f"digest     {entry.digest}"
     yield f"came       {entry.came}"
-    yield f"images     {data.modality}, {data.image_size}×{data.image_size}×{data.channels}"
+    names = f" ({', '.join(data.channel_names)})" if data.channel_names and not data.depth else ""
+    yield f"images     {data.modality}, {data.image_size}×{data.image_size}×{data.image_channels}{names}"
     yield f"classes    {', '.join(data.classes)}"
     yield (
         f"work       one query, {study.rounds} rounds of {study.training.discriminator_steps} steps, "

@@ -4,17 +4,23 @@ The same request gets the same bytes for ever; any other request for that round 
 the plan sums securely leaves this site under a mask, and never in another way.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import torch
+
 from client.round import local_round, noisy_words
 from client.secure import Kept, SumDesk
+from medgan_core.adversarial import CPU
 from medgan_core.config import Study
-from medgan_core.data.source import Site
+from medgan_core.data.fitness import check_site
+from medgan_core.data.source import Site, SiteData
 from medgan_core.errors import IntegrityError, RefusedError
+from medgan_core.gan.task import GanTask, PatientTask
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import (
     AccountName,
@@ -32,12 +38,14 @@ from medgan_core.privacy import secure_sum
 from medgan_core.privacy.ledger import Charge, PrivacyLedger
 from medgan_core.privacy.membership import Membership
 from medgan_core.privacy.noise import SecretRandom
+from medgan_core.privacy.noise_watch import NoiseReading, NoiseWatch
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import load_groups, make_folder, save_groups
 from medgan_core.seeds import Seeds
 
 RandomFor = Callable[[str, int], SecretRandom]
 Sign = Callable[[bytes], bytes]
+Note = Callable[[Request, NoiseReading], None]
 _KEPT_STEPS = 4
 
 
@@ -45,7 +53,9 @@ class SiteWorker:
     """One site in one run. `folder` holds its sealed updates; `random_for(site, round)` its secret source.
 
     `member` is needed for secure sums: the site's own key, and those that its person has pinned. With `sign`
-    every receipt that leaves is signed.
+    every receipt that leaves is signed. Networks train on `device`. `worked` are the seconds of work on data
+    for the latest answer, 0 for one that was replayed. `note` keeps what was read from the noise of a round,
+    at this site alone; noise that is not what was charged ends the round with NoiseError, and nothing leaves.
     """
 
     def __init__(
@@ -58,9 +68,14 @@ class SiteWorker:
         random_for: RandomFor,
         member: Membership | None = None,
         sign: Sign | None = None,
+        device: torch.device = CPU,
+        note: Note | None = None,
     ) -> None:
-        most = study.privacy.max_images_per_patient
-        self.site = Site(site.name, site.training.at_most(most), site.held_out.at_most(most))
+        check_site(study, site)
+        card, most = site.training.card, study.privacy.max_images_per_patient
+        self.task = make_task(study, card.image_shape, card.classes)
+        training = _trained_on(self.task, site)
+        self.site = Site(site.name, training.at_most(most), site.held_out.at_most(most))
         self.study = study
         self.run = run
         self.ledger = ledger
@@ -68,8 +83,9 @@ class SiteWorker:
         self.random_for = random_for
         self.member = member
         self.sign = sign
-        card = site.training.card
-        self.task = make_task(study, card.image_shape, card.classes)
+        self.device = device
+        self.note = note
+        self.worked = 0.0
         self.plan = PrivacyPlan.of(study, card.unit)
         self.accounts: dict[AccountName, str] = {
             "training": ledger.enrol(self.site.training.patients),
@@ -99,6 +115,7 @@ class SiteWorker:
 
         Raises RefusedError (budget, or another request in the same round) before any data is touched.
         """
+        self.worked = 0.0
         self._check(request)
         if request.secure is not None or self.plan.summed(request.phase):
             raise RefusedError(
@@ -116,6 +133,7 @@ class SiteWorker:
         `kept` is where the sum lives between two stages, in memory: `client.secure`.
         Raises RefusedError for whatever does not fit the session, before data are touched.
         """
+        self.worked = 0.0
         self._check(request)
         asked, rules = request.secure, self.plan.rules
         if asked is None or rules is None or not self.plan.summed(request.phase):
@@ -129,6 +147,7 @@ class SiteWorker:
             return self._replay(request, sealed)
         session, party = desk.received(request, asked)
         receipt = self._charge(request, request.query()).receipt
+        began, watch = time.monotonic(), self.plan.watch(request.phase)
         words = noisy_words(
             self.study,
             self.task,
@@ -137,7 +156,11 @@ class SiteWorker:
             request,
             Seeds(self.study.seed),
             self.random_for(self.site.name, request.round),
+            self.device,
+            watch,
         )
+        self.worked = time.monotonic() - began
+        self._read(request, watch)
         moved, masked = secure_sum.mask(party, words)
         update = Update(
             self.site.name, request.round, request.phase, {"masked": {"sum": masked}}, {}, receipt
@@ -182,6 +205,7 @@ class SiteWorker:
         )
 
     def _compute(self, request: Request, receipt: Receipt, local: Groups) -> Update:
+        began, watch = time.monotonic(), self.plan.watch(request.phase)
         result = local_round(
             self.study,
             self.task,
@@ -191,12 +215,24 @@ class SiteWorker:
             local,
             Seeds(self.study.seed),
             self.random_for(self.site.name, request.round),
+            self.device,
+            watch,
         )
+        self.worked = time.monotonic() - began
+        self._read(request, watch)
         update = Update(self.site.name, request.round, request.phase, result.groups, result.metrics, receipt)
         make_folder(self.folder)
         if result.local:
             save_groups(self._path(request.round, "local"), result.local, {"round": request.round})
         return self._seal(request, update)
+
+    def _read(self, request: Request, watch: NoiseWatch) -> None:
+        """Note what the round's noise was, and stop where it is not what was charged."""
+        if (reading := watch.reading()) is None:
+            return
+        if self.note is not None:
+            self.note(request, reading)
+        reading.check()
 
     def _seal(self, request: Request, update: Update) -> Update:
         make_folder(self.folder)
@@ -234,3 +270,10 @@ class SiteWorker:
 
     def _path(self, round_number: int, kind: str) -> Path:
         return self.folder / f"{self.run}-round-{round_number:06d}-{kind}.safetensors"
+
+
+def _trained_on(task: GanTask, site: Site) -> SiteData:
+    """The training patients with the images that the task trains on, each chosen by itself alone."""
+    if not isinstance(task, PatientTask) or not task.trains_on:
+        return site.training
+    return site.training.of_labels(task.trains_on)

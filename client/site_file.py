@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from medgan_core.config import Fraction, Names, Positive, Positively
+from client.source_section import SourceSection
+from medgan_core.config import Names, Positively
 from medgan_core.errors import ConfigError, InputError
 from medgan_core.public_card import NAME
+from medgan_core.study_sections import Fraction, Positive
 
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 Capped = Annotated[float, Field(gt=0)]
@@ -38,24 +40,39 @@ class NodeSection(_Section):
     user: str = ""
 
 
+class TrainerSection(_Section):
+    """The trainer. `device`: where networks train; auto is a GPU where torch sees one, else the CPU."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
+
+
 class DataSection(_Section):
     """Where this hospital's images are; paths are below the site's folder or absolute.
 
-    `labels` and `patients` name a CSV, or `CSV:column`; `classes` names the labels 0, 1, … of the files;
+    `labels` and `patients` name a CSV, or `CSV:column`; `masks` says where a study's masks are, "" for the
+    study's own name of them; `classes` names the labels 0, 1, … of the files;
     `site` picks the rows of one site from a manifest with such a column. With `modality` "" this site takes
     part in studies of any. `published`: a published set, whose split is the published one, and whose unit may
     be the image. `public`: the person responsible for these images declares them public.
+
+    Of DICOM: `text_check` looks for text in the pixels, and refuses such images, unless they are public;
+    `cache` keeps what was read in the site's folder; it and what is pulled are encrypted where `cache_key`
+    names a file of 32 bytes or more.
     """
 
-    kind: Literal["idx", "npz", "folder", "dicom"] = "dicom"
+    kind: Literal["idx", "npz", "folder", "dicom", "nifti"] = "dicom"
     path: str = "data"
     patients: str = ""
     labels: str = ""
+    masks: str = ""
     classes: Names = ()
     site: str = ""
     modality: str = ""
     published: bool = False
     public: bool = False
+    text_check: bool = True
+    cache: bool = True
+    cache_key: str = ""
 
 
 class PolicySection(_Section):
@@ -120,7 +137,9 @@ class SiteFile(_Section):
     name: str
     coordinator: CoordinatorSection = CoordinatorSection()
     node: NodeSection = NodeSection()
+    trainer: TrainerSection = TrainerSection()
     data: DataSection = DataSection()
+    source: SourceSection = SourceSection()
     labels: dict[str, str] = Field(default_factory=dict)
     policy: PolicySection = PolicySection()
     schedule: ScheduleSection = ScheduleSection()
@@ -137,11 +156,26 @@ class SiteFile(_Section):
         window = self.schedule.window
         if window is not None and window[0] == window[1]:
             raise ConfigError("schedule.hours", self.schedule.hours, 'two different times, or "" for always')
+        self._check_rules()
         if self.policy.privacy_off and not self.data.public:
             raise ConfigError(
                 "policy.privacy_off", True, "false, unless data.public declares the images public"
             )
         return self
+
+    def _check_rules(self) -> None:
+        """Rules of [source] need headers; labels come from one place."""
+        source, data = self.source, self.data
+        if source.pulled:
+            return
+        if data.kind != "dicom" and (source.cohort.rules or source.label.given):
+            raise ConfigError(
+                "source.cohort and source.label",
+                "rules",
+                f"none with data.kind = {data.kind}: only DICOM has headers",
+            )
+        if source.label.given and data.labels:
+            raise ConfigError("data.labels", data.labels, '"", or no rules in source.label: one of the two')
 
 
 def read_site_file(path: Path) -> SiteFile:
@@ -174,7 +208,7 @@ def template(name: str) -> str:
 
 TEMPLATE = """\
 # What this hospital decides. No coordinator can change it, and every study has to keep within it.
-# After a change: medgan-client check SITE_DIR, then restart the daemon.
+# After a change: medgan-client check --site DIR, then restart the daemon.
 
 name = "@name@"                      # under which the coordinator enrols this site; letters, digits, . _ -
 
@@ -186,16 +220,59 @@ proxy = ""                           # an outbound HTTP proxy, such as "http://p
 [node]
 user = ""                            # the OS user that the node runs as: one that cannot read the data
 
+[trainer]
+device = "auto"                      # where networks train: "auto" (a GPU if there is one), "cpu", "cuda:1"
+
 [data]
-kind = "dicom"                       # dicom, folder (PNG, JPEG, TIFF), npz or idx
+kind = "dicom"                       # dicom, nifti, folder (PNG, JPEG, TIFF), npz or idx
 path = "data"                        # the images; below this folder, or absolute
 patients = ""                        # a table, FILE.csv or FILE.csv:COLUMN; "" for the manifest or DICOM
 labels = ""                          # a table of labels, likewise; "" for the manifest's column "label"
 classes = []                         # names of the labels 0, 1, ... where the files hold numbers
+masks = ""                           # where a study's masks are here: a zip, a folder or FILE.csv:COLUMN
 site = ""                            # only the rows of this site, where the manifest has a column "site"
 modality = ""                        # take part in studies of this modality alone, such as "DX"; "" for any
 published = false                    # true for a published data set, whose split is public
 public = false                       # true where you, who are responsible, declare these images public
+text_check = true                    # DICOM: refuse images with text in their pixels (needs tesseract)
+cache = true                         # DICOM: keep prepared pixels here for the next start
+cache_key = ""                       # a file of 32 random bytes or more that encrypts them; "" for none
+
+[source]                             # an archive that "medgan-client pull" takes the images from
+kind = "folder"                      # "folder": none, [data] has files; "dicomweb"; "pacs": C-FIND and C-GET
+url = ""                             # of DICOMweb, such as "https://pacs.hospital.org/dicom-web"
+host = ""                            # of a PACS
+port = 104                           # of a PACS
+peer_title = ""                      # the PACS's AE title
+title = "MEDGAN"                     # ours: have it entered at the PACS, with this machine's address
+tls = false                          # true: a PACS over TLS; DICOMweb says it in its url
+credentials = ""                     # of DICOMweb: a file of mode 0600 with user:password or Bearer TOKEN
+ca = ""                              # a file with the CA of the server's certificate; "" for the system's
+certificate = ""                     # our own certificate for a PACS that wants one, as PEM
+key = ""                             # and its private key
+rate = 0                             # bytes a second at most, all transfers together; 0 for no cap
+transfers = 4                        # at once, 4 at most
+timeout = 60.0                       # seconds that the archive may stay silent
+
+[source.cohort]                      # which images, of an archive or of DICOM files; [] and "" admit all
+modalities = []                      # such as ["CT", "MR"]
+body_parts = []                      # such as ["CHEST"]
+begin = ""                           # the first study date, such as "2023-01-01"
+end = ""                             # the last one
+study_descriptions = []              # patterns with * and ?, of which one has to fit
+series_descriptions = []             # likewise
+sop_classes = []                     # UIDs or keywords, such as "CTImageStorage"
+
+[source.label]                       # what they show; files left as here have the labels of their manifest
+kind = "one"                         # one label for all, a "table", a "tag" or a "seg" (DICOM SEG)
+label = "image"                      # with "one"
+file = ""                            # with "table": a CSV with label and patient, study, series or object
+tag = ""                             # with "tag": an attribute, such as "StudyDescription" or "0008,1030"
+without = ""                         # with "seg": the label of images on which no segment lies
+
+[source.label.map]                   # patterns of the tag, or of segments' labels, and what they mean
+# "*pneumonia*" = "pneumonia"
+# "*normal*" = "normal"
 
 [labels]                             # this hospital's labels and the study's classes; others are left out
 # "kein Befund" = "normal"

@@ -19,11 +19,13 @@ from client import egress
 from client.approvals import Approvals, Entry
 from client.books import keep_heads, open_ledger
 from client.deciding import approve
+from client.device import choose
 from client.diary import Diary
 from client.folder import SiteFolder, take
 from client.hospital import card_of, withdrawn_patients
 from client.judging import Judged, judge
 from client.keys import check_card, signing_key
+from client.noise_log import check_alarm
 from client.reasons import reason_for_coordinator, reason_for_log
 from client.secure import Kept
 from client.site import RandomFor
@@ -73,8 +75,9 @@ class Trainer:
         try:
             check_card(folder, config.name)
             key, diary = signing_key(folder), Diary(folder.log, lambda: now().astimezone(UTC))
+            device = choose(config.trainer.device)
             ledger = open_ledger(folder, config, diary)
-            trainer = cls(Workshop(folder, config, ledger, key, random_for), diary, now, lock)
+            trainer = cls(Workshop(folder, config, ledger, key, random_for, device, diary), diary, now, lock)
         except BaseException:
             os.close(lock)
             raise
@@ -181,7 +184,8 @@ class Trainer:
         )
         self._check_leaving(answer, request, entry, judged)
         self._prune(request.run)
-        self.diary.add("answered", **_of_request(request), bytes=_size(answer))
+        facts = {"bytes": _size(answer), "seconds": round(worker.worked, 3)}
+        self.diary.add("answered", **_of_request(request), **facts)
         self._keep_heads()
         return answer
 
@@ -190,6 +194,7 @@ class Trainer:
         entry = self.approvals.of_run(request.run)
         if entry is None or not entry.approved(trainer_version()):
             raise RefusedError(f"run {request.run[:128]!r} is not approved here: see medgan-client status")
+        check_alarm(self.folder)
         begins = request.secure is None or request.secure.stage is Stage.ADVERTISE
         if begins and not self.config.schedule.open_at(self.now().time()):
             _not_now(f"outside of working hours, {self.config.schedule.hours}")

@@ -5,14 +5,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
+
 from client.books import open_ledger
 from client.diary import Diary
 from client.folder import SiteFolder
 from client.hospital import Reading, read_site, withdrawn_patients
 from client.keys import signing_key
+from client.noise_log import in_diary
 from client.policy import Facts
 from client.site import RandomFor, SiteWorker
 from client.site_file import SiteFile
+from medgan_core.adversarial import CPU
 from medgan_core.config import Study
 from medgan_core.privacy import sum_keys
 from medgan_core.privacy.ledger import PrivacyLedger
@@ -40,13 +44,18 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Workshop:
-    """Everything a worker needs beside the study. `random_for` is another one in tests alone."""
+    """Everything a worker needs beside the study: one that trains, also its device.
+
+    `random_for` is another one in tests alone; `diary` the folder's, where another clock dates it.
+    """
 
     folder: SiteFolder
     config: SiteFile
     ledger: PrivacyLedger
     key: bytes = field(repr=False)
     random_for: RandomFor = secret_random
+    device: torch.device = CPU
+    diary: Diary | None = None
 
     def read(self, study: Study) -> Reading:
         """The data for a study. DataError for what cannot be read."""
@@ -68,6 +77,8 @@ class Workshop:
             self.random_for,
             member,
             partial(sum_keys.sign, self.key),
+            self.device,
+            in_diary(self.folder, self.diary or Diary(self.folder.log), self.config.policy.delta),
         )
         return Prepared(worker, found.facts, withdrawn)
 
@@ -77,4 +88,4 @@ def opened(folder: SiteFolder) -> Iterator[tuple[Workshop, Diary]]:
     """What a command line needs, beside a trainer that may run: everything checked against its copies."""
     config, diary = folder.config(), Diary(folder.log)
     with open_ledger(folder, config, diary) as ledger:
-        yield Workshop(folder, config, ledger, signing_key(folder)), diary
+        yield Workshop(folder, config, ledger, signing_key(folder), diary=diary), diary

@@ -8,10 +8,12 @@ from torch import Tensor, nn, optim
 
 from medgan_core.config import Study
 from medgan_core.gan.steps import Anchor
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import GanTask, SynthesisTask
 from medgan_core.messages import PROPORTIONS, Array, Arrays
 from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.seeds import Seeds
+
+CPU = torch.device("cpu")
 
 
 def pace(study: Study, number: int) -> float:
@@ -41,21 +43,27 @@ def label_shares(statistics: Arrays, site: str, classes: int) -> Tensor:
     return torch.full((classes,), 1.0 / classes) if known is None else torch.tensor(known)
 
 
-def anchor_of(study: Study, task: GanTask, statistics: Arrays, seeds: Seeds) -> Anchor | None:
-    """The mismatch of fakes to the released embedding, with gradients; None where it counts nothing."""
+def anchor_of(
+    study: Study, task: GanTask, statistics: Arrays, seeds: Seeds, device: torch.device = CPU
+) -> Anchor | None:
+    """The mismatch of fakes on a device to the released embedding; None where it counts nothing.
+
+    Gradients flow through it.
+    """
     if study.training.anchor_weight == 0:
         return None
-    features = _features(study, task.image_shape, seeds)
-    embedding = Embedding.read(torch.tensor(statistics["embedding"]), study.one_shot.count_weight)
+    features = _features(study, task.image_shape, seeds).to(device)
+    released = torch.tensor(statistics["embedding"], device=device)
+    embedding = Embedding.read(released, study.one_shot.count_weight)
     return lambda fakes, labels: embedding.mismatch(features(fakes), labels)
 
 
 @lru_cache(maxsize=1)
 def _features(study: Study, image_shape: tuple[int, int, int], seeds: Seeds) -> Features:
-    return Features.of(study.one_shot, image_shape, seeds)
+    return Features.of(study.one_shot, image_shape, seeds, apart=study.channels_apart)
 
 
-def mean_fake_loss(task: GanTask, fakes: Tensor, labels: Tensor, network: nn.Module) -> Tensor:
+def mean_fake_loss(task: SynthesisTask, fakes: Tensor, labels: Tensor, network: nn.Module) -> Tensor:
     """The discriminator's mean loss over fakes."""
     return task.fake_loss(network, fakes, labels).mean()
 
@@ -98,7 +106,9 @@ def take_state(rule: optim.Optimizer) -> dict[str, Array]:
     """What an update rule remembers of the steps before, for `put_state`."""
     flat: dict[str, Array] = {}
     for index, state in rule.state_dict()["state"].items():
-        flat |= {f"{index}.{k}": torch.as_tensor(v).numpy().copy() for k, v in state.items() if v is not None}
+        flat |= {
+            f"{index}.{k}": torch.as_tensor(v).cpu().numpy().copy() for k, v in state.items() if v is not None
+        }
     return flat
 
 

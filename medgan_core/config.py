@@ -13,185 +13,55 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from medgan_core.codec import flatten, parse_override, unflatten
-from medgan_core.defaults import LARGE_IMAGES, LARGE_SIDE, WITHOUT_PRIVACY, with_defaults
+from medgan_core.data_config import DataConfig as DataConfig
+from medgan_core.data_config import Names as Names
+from medgan_core.defaults import defaults_of
 from medgan_core.errors import ConfigError, InputError
-from medgan_core.sections import AggregationConfig, Section
+from medgan_core.needs import needs
+from medgan_core.sections import AggregationConfig, ReleaseConfig, Section
+from medgan_core.study_sections import DeploymentConfig as DeploymentConfig
+from medgan_core.study_sections import EvaluationConfig as EvaluationConfig
+from medgan_core.study_sections import MappingConfig as MappingConfig
+from medgan_core.study_sections import OneShotConfig as OneShotConfig
+from medgan_core.study_sections import PhantomsConfig as PhantomsConfig
+from medgan_core.study_sections import Positively as Positively
+from medgan_core.study_sections import Precision as Precision
+from medgan_core.study_sections import PrivacyConfig as PrivacyConfig
+from medgan_core.study_sections import SitesConfig as SitesConfig
+from medgan_core.study_sections import TrainingConfig as TrainingConfig
 
 IMAGE_SIZES = (28, 32, 64, 128)
 SCORE_BINS = 10
 """Of confidence, in the score histogram of the evaluation."""
+Task = Literal[
+    "synthesis",
+    "augmentation",
+    "multimodal",
+    "volume",
+    "segmentation",
+    "restoration",
+    "translation",
+    "anomaly",
+]
+MEAN_SCORES: Mapping[str, tuple[str, ...]] = {
+    "segmentation": ("dice", "iou", "hausdorff"),
+    "restoration": ("psnr", "ssim", "mse"),
+    "translation": ("psnr", "ssim", "mae"),
+}
+"""What an evaluation tells of the tasks whose outputs have a reference: one mean over patients each."""
+PATIENT_TASKS = frozenset({*MEAN_SCORES, "anomaly"})
+"""The tasks whose fakes depend on patients: their networks are clipped together, and no query begins them."""
+SMALL_TASKS = PATIENT_TASKS | {"multimodal", "volume"}
+"""The tasks that are tried on sets of a few patients, of which a private run would show nothing."""
+LEAST_PATIENTS = 100
+"""Of all sites together, below which a private run of a task other than plain synthesis says nothing."""
 GATE_SIZE = 64
 """Numbers in the gate's query: two that say something, and empty ones that show whether a sum is garbled."""
-
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Positively = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-Precision = Literal["float32", "bfloat16", "auto"]
-Positives = Annotated[tuple[Positively, ...], Field(strict=False)]
-
-
-class DataConfig(Section):
-    """Where the images are and how they are read.
-
-    `path`, `patients` and `labels` are looked for beside the study's data root, or are absolute. `patients`
-    and `labels` name a CSV, or `CSV:column`. `classes` are the names of the labels 0, 1, … in their order.
-    `views`: in how many variants (`flip`, `rotate_degrees`, `crop_pixels`) a step sees an image; the
-    patient's gradient is the mean over all of them, so that they cost no privacy.
-    """
-
-    kind: Literal["idx", "npz", "folder", "dicom"]
-    path: str
-    patients: str = ""
-    labels: str = ""
-    classes: Names = ()
-    image_size: Literal[28, 32, 64, 128] = 28
-    channels: Literal[1, 3] = 1
-    modality: str = "OT"
-    split: Literal["hash", "official"] = "hash"
-    flip: bool = False
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
-    crop_pixels: Annotated[int, Field(ge=0, le=32)] = 0
-    views: Annotated[int, Field(ge=1, le=64)] = 1
-
-    @property
-    def varied(self) -> bool:
-        """Whether training images are varied at all."""
-        return bool(self.flip or self.rotate_degrees or self.crop_pixels)
-
-
-class SitesConfig(Section):
-    """The hospitals of a simulation and the public facts they declare.
-
-    `nominal_patients` is what a site declares as its size: a round public figure, never the private count.
-    `weights` are the public weights of the average, equal when empty. `epsilon_cap` is the sites' own cap.
-
-    `trust_secure_sum` and `local_epsilon` stand for the sites' own policy on secure sums: with trust the cap
-    counts ε as it is when no more than `privacy.collude` sites help the coordinator, and `local_epsilon`
-    bounds ε without any trust; otherwise the cap counts the latter, which is much larger.
-    """
-
-    count: Annotated[int, Field(ge=1, le=10_000)] = 3
-    assign: Literal["dirichlet", "manifest"] = "dirichlet"
-    alpha: Positively = 1.0
-    size_skew: Annotated[float, Field(ge=0, le=5)] = 0.3
-    nominal_patients: Positive = 500
-    weights: Positives = ()
-    quorum: Annotated[int, Field(ge=0)] = 0
-    epsilon_cap: Annotated[float, Field(gt=0)] = 20.0
-    trust_secure_sum: bool = True
-    local_epsilon: Annotated[float, Field(gt=0)] = 100.0
-
-
-class PrivacyConfig(Section):
-    """What privacy is asked for. `noise_multiplier` for the steps, when given, replaces the search by ε.
-
-    With `secure_sum` the one-shot query, the gate and the evaluation leave the sites as a sum alone, with
-    shares of noise that make it as private as `epsilon` says if at most `collude` sites help the coordinator;
-    the steps keep the full noise of each site. `drop` sites may fail in such a round, one in five when not
-    given; a round that failed may be repeated `max_repeats` times, each time at the cost of another one.
-    With `share = "gradient"` each step is such a round.
-    """
-
-    mode: Literal["dp", "off"] = "dp"
-    epsilon: Positively = 10.0
-    delta: Annotated[float, Field(gt=0, lt=0.1)] = 1e-5
-    noise_multiplier: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
-    one_shot_noise_multiplier: Annotated[float, Field(ge=0.1, le=10_000)] | None = None
-    one_shot_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    sampling_rate: Fraction = 0.05
-    nominal_batch: Positively | None = None
-    clip_norm: Positively = 1.0
-    max_images_per_patient: Positive = 4
-    max_sites_per_patient: Positive = 1
-    secure_sum: bool = False
-    collude: Positive = 1
-    drop: Annotated[int, Field(ge=0)] | None = None
-    max_repeats: Annotated[int, Field(ge=0, le=10)] = 1
-
-
-class OneShotConfig(Section):
-    """The one private query before the first round, and how the generator is trained to match it."""
-
-    frequencies: Annotated[int, Field(ge=8, le=100_000)] = 1000
-    bandwidths: Annotated[Positives, Field(min_length=1)] = (0.03,)
-    gabor_bandwidths: Positives = (0.06,)
-    count_weight: Positively = 0.2
-    iterations: Annotated[int, Field(ge=0)] = 1500
-    batch: Annotated[int, Field(ge=2)] = 128
-    learning_rate: Positively = 5e-3
-
-
-class TrainingConfig(Section):
-    """The adversarial rounds. `discriminator_steps` are those of one round, at one site or of all together.
-
-    `generator_every` discriminator steps make one generator step; `adaptive` lets the ratio climb a ladder
-    by the discriminator's accuracy on fakes alone. `anchor_weight` is how much the released embedding counts
-    beside the discriminator. Both learning rates fall linearly over the rounds to the share
-    `final_learning_rate` of what they were. The defaults are those of a private run: a small discriminator
-    under SGD with momentum, held close to the embedding; `WITHOUT_PRIVACY` replaces some of them.
-
-    `precision` is that of the passes through both networks while they are trained: "auto" is bfloat16 where
-    the device is made for it, so that figures differ a little between machines. `physical_batch`: how many
-    of a private step's images pass through the discriminator at once, for devices with little memory.
-    `spatial_noise`: the strength at which the generator's noise in each grid begins, 0 for none.
-    `proximal` μ adds μ/2·‖w - w₀‖² to the losses of a network that came as w₀ from the coordinator (FedProx).
-    """
-
-    loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
-    latent_size: Annotated[int, Field(ge=1, le=1024)] = 64
-    spatial_noise: Annotated[float, Field(ge=0, le=10)] = 0.1
-    generator_width: Annotated[int, Field(ge=4, le=512)] = 48
-    generator_learning_rate: Positively = 2e-4
-    generator_every: Positive = 1
-    adaptive: bool = False
-    discriminator_width: Annotated[int, Field(ge=4, le=512)] = 16
-    discriminator_steps: Positive = 100
-    discriminator_optimizer: Literal["sgd", "adam"] = "sgd"
-    discriminator_learning_rate: Positively = 0.01
-    precision: Precision = "auto"
-    physical_batch: Positive | None = None
-    final_learning_rate: Fraction = 0.2
-    batch: Annotated[int, Field(ge=2)] = 64
-    anchor_weight: Annotated[float, Field(ge=0)] = 5.0
-    proximal: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
-
-
-class EvaluationConfig(Section):
-    """The judging of generators at the sites, on patients held out of training, who have `epsilon`.
-
-    With `gate`, and where there are rounds, one query decides whether the refined generator replaces that of
-    the one-shot start. Alone it is given `gate_share` of ε: a share s widens the noise of the evaluation by
-    about 1/√(1 - s²), 9 % as it is, since noise composes by its squares.
-    """
-
-    epsilon: Positively | None = None
-    gate: bool = True
-    gate_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    synthetic_images: Annotated[int, Field(ge=16)] = 2000
-    reports: bool = True
-
-
-class DeploymentConfig(Section):
-    """Patience with hospitals over a network; a simulation has no use for it.
-
-    A round waits `round_timeout` seconds for its sites. One with fewer answers than the quorum is asked
-    again, `attempts` times in all; then the run pauses, and can be resumed. People at the sites have
-    `approval_timeout` seconds to approve the study.
-    """
-
-    round_timeout: Positively = 3600.0
-    attempts: Positive = 3
-    approval_timeout: Positively = 604_800.0
-
-
-class PhantomsConfig(Section):
-    """Chest-like phantoms written as DICOM before the run. `patients` is the mean number of a site."""
-
-    patients: Positive = 160
-    max_images: Annotated[int, Field(ge=1, le=16)] = 3
-    pixels: Annotated[int, Field(ge=32, le=1024)] = 64
+HELD_OUT_PERCENT = 15
+"""Of a site's patients, who are never trained on."""
+Attack = Literal["discriminator", "nearest", "density", "inversion", "loss"]
+ATTACK_BINS = 12
+"""Of each attack's scores, from least to most like a member."""
 
 
 class Study(Section):
@@ -207,7 +77,7 @@ class Study(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    task: Literal["synthesis"] = "synthesis"
+    task: Task = "synthesis"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     strategy: Literal["auto", "refine", "one_shot"] = "auto"
     rounds: Annotated[int, Field(ge=0, le=100_000)] = 3
@@ -218,9 +88,11 @@ class Study(Section):
     privacy: PrivacyConfig = PrivacyConfig()
     one_shot: OneShotConfig = OneShotConfig()
     training: TrainingConfig = TrainingConfig()
+    mapping: MappingConfig = MappingConfig()
     aggregation: AggregationConfig = AggregationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     deployment: DeploymentConfig = DeploymentConfig()
+    release: ReleaseConfig = ReleaseConfig()
     phantoms: PhantomsConfig | None = None
 
     @model_validator(mode="before")
@@ -232,11 +104,7 @@ class Study(Section):
             body = {"strategy": "refine", **body}
         if body.get("strategy") == "one_shot":
             body = {**body, "rounds": 0}
-        privacy, data = body.get("privacy"), body.get("data")
-        if isinstance(privacy, Mapping) and privacy.get("mode") == "off":
-            body = with_defaults(body, WITHOUT_PRIVACY)
-        side = data.get("image_size") if isinstance(data, Mapping) else None
-        return with_defaults(body, LARGE_IMAGES) if isinstance(side, int) and side > LARGE_SIDE else body
+        return defaults_of(body)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -249,7 +117,12 @@ class Study(Section):
             raise ConfigError("data.classes", classes, "every class once")
         if self.data.views > 1 and not self.data.varied:
             raise ConfigError("data.views", self.data.views, "1, or data.flip, rotate_degrees or crop_pixels")
+        if self.data.stack > 1 and self.data.channels != self.data.stack:
+            raise ConfigError("data.stack", self.data.stack, f"data.channels, which is {self.data.channels}")
         self.aggregation.check(sites.count, self.quorum, bool(sites.weights))
+        self._agrees_to_task()
+        if not self.free_fakes:
+            self._agrees_to_patient_task()
         if self.privacy.secure_sum:
             self._agrees_to_sums()
         if self.joint:
@@ -265,6 +138,33 @@ class Study(Section):
         if not self.data.classes:
             raise ConfigError("data.classes", (), "the classes by name: a secure sum must know its size")
 
+    def _agrees_to_task(self) -> None:
+        for name, value, wrong, expected in needs(self.task, self.data, self.mapping.normal):
+            if wrong:
+                raise ConfigError(name, value, f"{expected} for task = {self.task}")
+        if self.task == "volume" and self.joint:
+            raise ConfigError("share", self.share, "both or generator for task = volume")
+        patients = self.sites.count * self.sites.nominal_patients
+        if self.private and self.task in SMALL_TASKS and patients < LEAST_PATIENTS:
+            raise ConfigError(
+                "sites.nominal_patients",
+                self.sites.nominal_patients,
+                f"{LEAST_PATIENTS} patients or more at {self.sites.count} sites together for a private run "
+                f'of task = {self.task}; privacy.mode = "off" where the images are public',
+            )
+
+    def _agrees_to_patient_task(self) -> None:
+        for name, value, wrong in (
+            ("strategy", self.strategy, "one_shot"),
+            ("share", self.share, "gradient"),
+        ):
+            if value == wrong:
+                raise ConfigError(
+                    name, value, f"another for task = {self.task}, whose fakes depend on patients"
+                )
+        if not self.rounds:
+            raise ConfigError("rounds", 0, f"1 or more for task = {self.task}, which has no one-shot query")
+
     def _agrees_to_joint_steps(self) -> None:
         where = f"{{}} for share = {self.share}"
         self.aggregation.check_still("share = gradient")
@@ -278,6 +178,26 @@ class Study(Section):
         ):
             if value != needed:
                 raise ConfigError(name, value, where.format(needed))
+
+    @property
+    def free_fakes(self) -> bool:
+        """Whether fakes are drawn from noise and public labels alone, so that they cost no privacy."""
+        return self.task not in PATIENT_TASKS
+
+    @property
+    def first_round(self) -> int:
+        """0 where a one-shot query begins the run, else 1."""
+        return 0 if self.free_fakes else 1
+
+    @property
+    def last_round(self) -> int:
+        """The number of the last round, be it the evaluation or an attack's control."""
+        return self.training_rounds + self.gated + 1 + 2 * bool(self.attacks)
+
+    @property
+    def round_count(self) -> int:
+        """How many rounds a run has, from its first to its last."""
+        return self.last_round - self.first_round + 1
 
     @property
     def joint(self) -> bool:
@@ -295,9 +215,48 @@ class Study(Section):
         return self.privacy.mode == "dp"
 
     @property
+    def channels_apart(self) -> bool:
+        """Whether channels are modalities: no colours of one picture."""
+        return self.task == "multimodal"
+
+    @property
+    def one_class(self) -> bool:
+        """Whether all images are known to be of one class: no classifier tells them apart."""
+        return self.data.kind == "nifti" or len(self.data.classes) == 1
+
+    @property
     def gated(self) -> bool:
         """Whether a query decides between the one-shot and the refined generator."""
-        return self.evaluation.gate and self.rounds > 0
+        return self.evaluation.gate and self.rounds > 0 and self.free_fakes and not self.one_class
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """The attacks that are tried on the generator before its release; none where they are not asked for.
+
+        A discriminator that stays at its site, or that no round trained, tells nobody anything.
+        """
+        if not self.evaluation.attack:
+            return ()
+        if not self.free_fakes:
+            return ("loss",)
+        shared: tuple[Attack, ...] = ("discriminator",) if self.rounds and self.share != "generator" else ()
+        return (*shared, "nearest", "density", "inversion")
+
+    @property
+    def attack_size(self) -> int:
+        """How many numbers a site answers an attack's query with: attacks, halves of patients, bins."""
+        return len(self.attacks) * 2 * ATTACK_BINS
+
+    @property
+    def attack_rate(self) -> float:
+        """The probability at which a training patient joins the query of attacks, by public facts alone."""
+        return min(1.0, self.evaluation.attack_patients / self.sites.nominal_patients)
+
+    @property
+    def control_rate(self) -> float:
+        """The same of held-out patients, of whom there are fewer."""
+        held_out = self.sites.nominal_patients * HELD_OUT_PERCENT / 100
+        return min(1.0, self.evaluation.attack_patients / held_out)
 
     @property
     def feature_count(self) -> int:
@@ -309,12 +268,21 @@ class Study(Section):
     def sizes_of_sums(self) -> tuple[int, int]:
         """How many numbers a site adds to the sums of the one-shot query and of the evaluation."""
         classes = len(self.data.classes)
-        return classes * (self.feature_count + 1), classes**2 * SCORE_BINS
+        first = classes * (self.feature_count + 1) if self.free_fakes else 0
+        return first, self.judged_size
+
+    @property
+    def judged_size(self) -> int:
+        """How many numbers a site answers the evaluation with."""
+        if means := MEAN_SCORES.get(self.task):
+            return len(means) + 1
+        classes = len(self.data.classes) if self.free_fakes else 2
+        return classes**2 * SCORE_BINS
 
     @property
     def discriminator_size(self) -> int:
         """How many weights the discriminator has: the numbers in the sum of a joint step."""
-        before, size = self.data.channels + len(self.data.classes), int(self.data.image_size)
+        before, size = self.data.image_channels + len(self.data.classes), int(self.data.image_size)
         weights, after = 0, self.training.discriminator_width
         while size > 8:
             weights += after * (16 * before + 1)

@@ -21,12 +21,64 @@ WITHOUT_PRIVACY: dict[str, dict[str, Any]] = {
 
 Where the rounds do most of the work a wider generator would make them twice as long."""
 
+OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
+    "segmentation": {
+        "training": {"discriminator_width": 16, "ema_decay": 0.3},
+        "mapping": {"adversarial_weight": 0.01},
+    },
+    "restoration": {
+        "training": {"discriminator_width": 16, "ema_decay": 0.3},
+        "mapping": {"adversarial_weight": 0.002},
+    },
+}
+"""What a task has for defaults: its few rounds leave no time for a slow average."""
+
+OF_TASK_PRIVATE: dict[str, dict[str, dict[str, Any]]] = {
+    task: {
+        "privacy": {"sampling_rate": 0.2, "max_images_per_patient": 1, "clip_norm": 0.1},
+        "training": {"discriminator_steps": 15, "generator_learning_rate": 2e-2, "ema_decay": 0.5},
+        "mapping": {"width": 4, "adversarial_weight": 0.0},
+    }
+    for task in ("segmentation", "restoration")
+}
+"""The same under privacy: noise in every weight asks for few weights, few steps and large batches."""
+
+OF_TASK_WITHOUT_PRIVACY: dict[str, dict[str, dict[str, Any]]] = {
+    task: {
+        "privacy": {"sampling_rate": 0.01},
+        "training": {"discriminator_steps": steps, "generator_learning_rate": 2e-3},
+    }
+    for task, steps in (("segmentation", 120), ("restoration", 150))
+}
+"""The same without privacy: small batches, and as many steps as ten minutes allow."""
+
 LARGE_SIDE = 32
 LARGE_IMAGES: dict[str, dict[str, Any]] = {
     "one_shot": {"iterations": 1000},
     "training": {"generator_width": 24},
 }
 """What images of more than `LARGE_SIDE` pixels a side have for defaults: a step of theirs takes long."""
+
+
+def defaults_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a study with the defaults of its public facts; what it says itself stays.
+
+    The task's come first, then those of a study without privacy, and of its images.
+    """
+    privacy, data, task = body.get("privacy"), body.get("data"), str(body.get("task"))
+    off = isinstance(privacy, Mapping) and privacy.get("mode") == "off"
+    of_privacy = OF_TASK_WITHOUT_PRIVACY if off else OF_TASK_PRIVATE
+    side = data.get("image_size") if isinstance(data, Mapping) else None
+    large = isinstance(side, int) and side > LARGE_SIDE
+    tables = (
+        of_privacy.get(task, {}),
+        OF_TASK.get(task, {}),
+        WITHOUT_PRIVACY if off else {},
+        LARGE_IMAGES if large else {},
+    )
+    for table in tables:
+        body = with_defaults(body, table)
+    return dict(body)
 
 
 def with_defaults(body: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

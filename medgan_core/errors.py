@@ -7,10 +7,12 @@
     ├── RefusedError                exit code 3: privacy or policy says no
     │   ├── BudgetError             a charge would pass the site's cap
     │   ├── PolicyError             a rule of a site's own policy; it says what a coordinator may know of it
+    │   ├── NoiseError              a round's noise is not what its plan promises: the site has stopped
     │   └── ReceiptError            a round was asked for again with another content
     ├── IntegrityError              exit code 1: something was tampered with or damaged
     │   ├── LedgerError             broken chain, or older than a copy held outside
     │   └── ReleaseError            a release that fails its own manifest
+    ├── SourceError                 exit code 1: a hospital's archive of images does not answer, or says no
     └── RoundError                  exit code 1: the federation cannot go on
         ├── UpdateError             one site's update is not acceptable
         ├── TrainerError            a site's trainer is not there, or does not answer in time
@@ -69,6 +71,10 @@ class PolicyError(RefusedError):
         self.told = told
 
 
+class NoiseError(RefusedError):
+    """Noise that is not what a plan promises. Nothing of its round leaves; a coordinator learns no reason."""
+
+
 class ReceiptError(RefusedError):
     """A round that was asked for again with another content."""
 
@@ -83,6 +89,17 @@ class LedgerError(IntegrityError):
 
 class ReleaseError(IntegrityError):
     """A release that does not agree with its own manifest."""
+
+
+class SourceError(MedGANError):
+    """An archive that does not give what is asked of it. `passing`: it may, if it is asked again later.
+
+    Says nothing of patients: it may be logged.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class RoundError(MedGANError):

@@ -4,6 +4,8 @@ Nobody needs to trust the bundle that Flower makes of it, and it has no code to 
 `client`, the coordinator its own `server`. A bundle that brings other code gets as far as its node's user.
 """
 
+import tomllib
+from hashlib import sha256
 from pathlib import Path
 
 import tomli_w
@@ -22,6 +24,20 @@ _MODULES = {
 _EXPORTED = '\n__all__ = ["app"]\n'  # Flower looks for the name without importing the module
 
 
+def renew_app(folder: Path) -> bool:
+    """Write the app where it is missing or of another version of this package; whether it was."""
+    try:
+        made = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["medgan"][
+            "made"
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        made = ""
+    if made == _made():
+        return False
+    write_app(folder)
+    return True
+
+
 def write_app(folder: Path) -> None:
     """Write the app into a folder, made if need be; what it holds of an earlier version is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,6 +45,11 @@ def write_app(folder: Path) -> None:
     for name, text in _MODULES.items():
         (folder / name).write_text(text + _EXPORTED)
     fsync_folder(folder)
+
+
+def _made() -> str:
+    """By which text of this file the app was made, so that an upgrade is noticed."""
+    return sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def _project() -> dict[str, object]:
@@ -47,5 +68,5 @@ def _project() -> dict[str, object]:
             "license": "Apache-2.0",
             "dependencies": [],
         },
-        "tool": {"flwr": {"app": app}},
+        "tool": {"flwr": {"app": app}, "medgan": {"made": _made()}},
     }

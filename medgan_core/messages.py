@@ -36,15 +36,27 @@ class Phase(StrEnum):
     TRAIN = "train"
     GATE = "gate"
     EVALUATE = "evaluate"
+    ATTACK = "attack"
+    CONTROL = "control"
 
 
-def phase_at(number: int, rounds: int, gate: bool) -> Phase | None:
-    """The phase of a round: 0 the one-shot query, the adversarial rounds, gate, evaluation; else None."""
+def last_phases(gate: bool, attacked: bool) -> tuple[Phase, ...]:
+    """Those after the adversarial rounds, a round each: gate, evaluation, attack on members, its control."""
+    return (Phase.GATE,) * gate + (Phase.EVALUATE,) + (Phase.ATTACK, Phase.CONTROL) * attacked
+
+
+def phase_at(number: int, rounds: int, gate: bool, first: int = 0, attacked: bool = False) -> Phase | None:
+    """The phase of a round: 0 the one-shot query, the adversarial rounds, then `last_phases`; else None.
+
+    `first` is 1 for a run that no query begins.
+    """
+    if number < first:
+        return None
     if number == 0:
         return Phase.ONE_SHOT
     if 0 < number <= rounds:
         return Phase.TRAIN
-    last = (Phase.GATE, Phase.EVALUATE) if gate else (Phase.EVALUATE,)
+    last = last_phases(gate, attacked)
     return last[number - rounds - 1] if rounds < number <= rounds + len(last) else None
 
 
@@ -105,8 +117,16 @@ METRICS: Mapping[Phase, frozenset[str]] = {
     Phase.TRAIN: frozenset({"generator_loss", "discriminator_accuracy_on_fakes", "discriminator_steps"}),
     Phase.GATE: frozenset(),
     Phase.EVALUATE: frozenset(),
+    Phase.ATTACK: frozenset(),
+    Phase.CONTROL: frozenset(),
 }
 """The metrics that leave a site in each phase: they come from fakes and public facts alone."""
+_OF_FAKES = frozenset({"generator_loss", "discriminator_accuracy_on_fakes"})
+
+
+def metrics_of(phase: Phase, free_fakes: bool) -> frozenset[str]:
+    """Those of a study: where fakes are made of patients' images, figures of fakes are private too."""
+    return METRICS[phase] if free_fakes else METRICS[phase] - _OF_FAKES
 
 
 @dataclass(frozen=True)
@@ -211,6 +231,8 @@ class SumStage:
         )
 
 
+DISCRIMINATORS = "discriminators"
+"""The group of some rounds' discriminators; the number of the round begins the name of a tensor."""
 RELAYED = "relayed"
 """The group of a request in which a server relays what the sites of a secure sum sent to each other."""
 

@@ -2,7 +2,7 @@
 
     study.toml  environment.json  rounds.jsonl  ledger.json  metrics.json
     samples.png  curves.png  report.html  release/  sites/<site>/  state/round-<n>.safetensors
-    arrivals/ (the updates of the round at hand)
+    arrivals/ (the updates of the round at hand)  release.key  trust.keys (of a simulation alone)
 
 A state file holds tensors and, in its header, everything else that `resume` needs.
 """
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from medgan_core.config import Study, load_study
-from medgan_core.disk import fsync_folder
+from medgan_core.disk import draft_of, fsync_folder
 from medgan_core.errors import InputError, IntegrityError, MedGANError
 from medgan_core.messages import Array, Groups, digest_groups
 
@@ -33,31 +33,34 @@ _PACKAGES = ("medgan-federated", "torch", "flwr", "opacus", "monai", "numpy", "p
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by fsync and rename: after a crash it is the old one or the new one, never a part.
 
-    Raises MedGANError, and leaves the old file, where the disk is full or the folder cannot be written.
+    Of several writers at once the last one's stays, whole. Raises MedGANError, and leaves the old file, where
+    the disk is full or the folder cannot be written.
     """
     _replace(path, lambda part: part.write_bytes(content))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.part")
     try:
-        write(part)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
+        with draft_of(path) as part:
+            write(part)
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
         raise _unsaved(path, error.strerror or str(error)) from error
     except SafetensorError as error:  # of the disk too: the library wraps what the system said
         raise _unsaved(path, str(error)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, body: object) -> None:
     """Write JSON atomically, readable by people."""
-    write_atomically(path, (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, json_bytes(body))
+
+
+def json_bytes(body: object) -> bytes:
+    """JSON as `write_json` writes it."""
+    return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

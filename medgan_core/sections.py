@@ -1,4 +1,4 @@
-"""What every section of a study is made of, and the section about how the sites' weights become one."""
+"""What every section of a study is made of; how DICOM is read, and how the sites' weights become one."""
 
 import math
 from typing import Annotated, Literal
@@ -12,6 +12,43 @@ class Section(BaseModel):
     """Frozen, strict, and without keys that nobody declared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=False)
+
+
+SMALLEST_DEPTH, LARGEST_DEPTH = 8, 64
+"""Slices of a volume's image."""
+
+
+class ReadingConfig(Section):
+    """How slices and volumes become images; a part of [data]. Of NIfTI alone the last three count.
+
+    `window`: that of CT, in HU, or "file" for the file's own; other kinds have their own. `frames`: which
+    are taken of a file with several. `spacing`: mm of a pixel to which slices are resampled, then cropped or
+    padded to `image_size`; 0 squashes the whole slice. `slice_spacing`: mm between slices, resampled along
+    the normal; 0 leaves them. `stack`: how many neighbours are the channels of an image. A patient has at
+    most `slices_per_patient` images, spread over all of that patient's; 0 is no limit. `depth`: how many
+    slices of a volume, evenly over it, are the channels of one image; 0 takes slices one by one. A volume
+    with more slices than that gives up to `patches` such images, which overlap by half or more.
+    """
+
+    window: Literal[
+        "lung",
+        "mediastinum",
+        "soft_tissue",
+        "abdomen",
+        "liver",
+        "bone",
+        "brain",
+        "subdural",
+        "stroke",
+        "file",
+    ] = "lung"
+    frames: Literal["refuse", "first", "middle", "all"] = "refuse"
+    spacing: Annotated[float, Field(ge=0, le=100)] = 0.0
+    slice_spacing: Annotated[float, Field(ge=0, le=100)] = 0.0
+    stack: Literal[1, 3] = 1
+    slices_per_patient: Annotated[int, Field(ge=0, le=10_000)] = 16
+    depth: Annotated[int, Field(ge=0, le=LARGEST_DEPTH)] = 0
+    patches: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class AggregationConfig(Section):
@@ -93,3 +130,15 @@ class AggregationConfig(Section):
                 raise ConfigError(
                     f"aggregation.{name}", value, f"{neutral:g} with {place}, which averages no weights"
                 )
+
+
+class ReleaseConfig(Section):
+    """What the card of a release says beside the facts of the run.
+
+    The release is to be used for `valid_days` days after it was made, 0 for no end. `contact` is whom those
+    who hold it may ask or warn. `licence` is an identifier as model hubs know them, such as "cc-by-4.0".
+    """
+
+    valid_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    contact: Annotated[str, Field(max_length=200)] = ""
+    licence: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")] = "unknown"

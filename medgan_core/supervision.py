@@ -7,6 +7,7 @@ group of its own, and what is left in it when the child ends is ended too.
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -236,13 +237,16 @@ def _keep(command: Command, process: subprocess.Popen[bytes], unwell: threading.
     log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     with output:
         for line in _lines(output):
-            log.emit(logging.LogRecord(command.name, logging.INFO, "", 0, line, None, None))
+            said = _OWN_TIME.sub("", line)
+            log.emit(logging.LogRecord(command.name, logging.INFO, "", 0, said, None, None))
             if command.told is not None and command.told(line):
                 unwell.set()
     log.close()
 
 
 _LONGEST_LINE = 8192
+_OWN_TIME = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?Z?\s+")
+"""The time with which a child begins its lines, Flower's in UTC: each line gets one, of one clock."""
 
 
 def _lines(output: IO[bytes]) -> Iterator[str]:

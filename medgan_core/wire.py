@@ -35,6 +35,8 @@ _TYPES: Mapping[Phase, str] = {
     Phase.TRAIN: MessageType.TRAIN,
     Phase.GATE: MessageType.EVALUATE,
     Phase.EVALUATE: MessageType.EVALUATE,
+    Phase.ATTACK: MessageType.EVALUATE,
+    Phase.CONTROL: MessageType.EVALUATE,
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from medgan_core.dtypes import is_floating, widened
 from medgan_core.errors import UpdateError
-from medgan_core.messages import METRICS, Array, Arrays, Groups, Receipt, Request, Update
+from medgan_core.messages import Array, Arrays, Groups, Receipt, Request, Update, metrics_of
 from server.parts import PART, each_part
 from server.spill import empty_like, read_part
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:  # the plan needs torch, and sums do not
     from medgan_core.privacy.plan import PrivacyPlan
 
 
-def check_update(update: Update, request: Request, expected: Groups) -> None:
+def check_update(update: Update, request: Request, expected: Groups, *, free_fakes: bool = True) -> None:
     """Refuse an update that is not an answer to this request, by name.
 
-    `expected` gives the groups that must come back, with the shape and dtype of each tensor. Raises
+    `expected` gives the groups that must come back, with the shape and dtype of each tensor; `free_fakes`
+    is the study's, and says which metrics come along. Raises
     UpdateError for another round or plan, missing or extra tensors or metrics, another shape or dtype, NaN
     and infinity.
     """
@@ -36,7 +37,7 @@ def check_update(update: Update, request: Request, expected: Groups) -> None:
         raise UpdateError(f"{where}: its receipt is for another request")
     if receipt.update_digest != update.digest():
         raise UpdateError(f"{where}: its content is not what its receipt sealed")
-    metrics = METRICS[request.phase] if request.secure is None else ()
+    metrics = metrics_of(request.phase, free_fakes) if request.secure is None else ()
     _check_names(where, "metric", set(update.metrics), set(metrics))
     _check_names(where, "group", set(update.groups), set(expected))
     for group, arrays in expected.items():

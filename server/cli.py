@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medgan_core.errors import InputError
+from medgan_core.release.check.options import Accept, PolicyFile, ShowPolicy
 from medgan_core.terminal import run as run_app
 
 # Flower and torch take seconds to import: what needs them is imported in its command.
@@ -19,7 +20,6 @@ _VARIABLE = "MEDGAN_COORDINATOR"
 Dir = Annotated[
     Path, typer.Option("--dir", envvar=_VARIABLE, help="The coordinator's folder.", show_envvar=True)
 ]
-Here = Annotated[Path, typer.Argument(metavar="[DIR]", envvar=_VARIABLE, help="The coordinator's folder.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, as `runs` lists it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.epsilon=4.")]
 Certificate = Annotated[Path | None, typer.Option(help="A server certificate of yours, PEM, with its chain.")]
@@ -70,6 +70,7 @@ def init(
     superlink.write_configuration(made)
     write_app(made.app)
     typer.echo(f"made: {made.path}")
+    typer.echo(f"key of releases, {made.trusted_key().told()}")
     _tell_certificate(made.path)
     typer.echo("next: hand tls/ca.crt to the hospitals, enroll their cards, then medgan-server up")
 
@@ -128,7 +129,22 @@ def sites(folder: Dir = _DEFAULT) -> None:
 
 
 @app.command()
-def up(folder: Here = _DEFAULT) -> None:
+def keys(folder: Dir = _DEFAULT) -> None:
+    """Print the public keys of this coordinator and its hospitals: what `medgan verify --trust` reads.
+
+    Whoever gets them compares the fingerprints with you and with the hospitals by telephone.
+    """
+    from medgan_core.release.trust import keys_text
+    from server.enrolment import enrolled
+
+    opened = _open(folder)
+    own = opened.trusted_key()
+    typer.echo(keys_text({name: card.verify_key for name, card in enrolled(opened).items()}, own), nl=False)
+    typer.echo(own.told(), err=True)
+
+
+@app.command()
+def up(folder: Dir = _DEFAULT) -> None:
     """Run the coordinator in the foreground, until Ctrl-C or SIGTERM."""
     from server.up import up as run_up
 
@@ -196,28 +212,48 @@ def resume(name: Run, folder: Dir = _DEFAULT) -> None:
     _tell_waiting(opened.path, f"run {name} goes on")
 
 
+@app.command("release-check")
+def release_check(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="The name of a run, as `runs` lists it.")] = "",
+    policy: PolicyFile = None,
+    show_policy: ShowPolicy = False,
+    folder: Dir = _DEFAULT,
+) -> None:
+    """May the release of RUN go out? Exits with 0 pass, 1 fail, 3 inconclusive.
+
+    The release is written anew with what was found: card.json, card.md, report.html and report.pdf.
+    """
+    from medgan_core.release.check.options import asked_policy, check_and_show
+    from server.releasing import finished
+
+    asked = asked_policy(policy, show_policy)
+    opened = _open(folder)
+    run = finished(opened, name)
+    check_and_show(run.release, asked, opened.signing_key())
+
+
 @app.command()
 def release(
     name: Run,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the release.")],
+    policy: PolicyFile = None,
+    accept: Accept = "",
     folder: Dir = _DEFAULT,
 ) -> None:
-    """Copy the release of a finished run."""
-    from medgan_core.release.swap import swapped_in
-    from medgan_core.release.verify import verify_release
-    from server.run_file import RunFiles
+    """Copy the release of a finished run, if the release check lets it out.
 
-    run = _open(folder).run(name)
-    if not (run.release / "manifest.json").is_file():
-        state = RunFiles(run).standing.state
-        raise InputError(f"RUN {name} is {state}: there is a release when it is finished")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"DIR {out.name} is not empty: choose a new folder for the release")
-    verified = verify_release(run.release)
-    with swapped_in(out) as part:
-        shutil.copytree(run.release, part, dirs_exist_ok=True)
-    promise = f"epsilon {verified.epsilon:.4g}" if verified.privacy == "dp" else "NOT PRIVATE"
-    typer.echo(f"{out}: {promise}")
+    One that fails is refused; one that is inconclusive too, unless a person answers for it.
+    """
+    from rich.console import Console
+
+    from medgan_core.release.check.options import asked_policy
+    from medgan_core.release.check.shown import show
+    from server.releasing import release as released
+
+    found = released(
+        _open(folder), name, out, asked_policy(policy), accept, lambda told: show(told, Console())
+    )
+    typer.echo(f"{out}: {found}")
 
 
 def _open(path: Path) -> "CoordinatorFolder":

@@ -31,13 +31,15 @@ _PASSING = ("failed", NOT_NOW)
 class Contact:
     """All that is said in one run. `stopped` is asked at every poll; `sent` collects Flower's message ids.
 
-    `told(site, reason)` hears what a site gave instead of an answer, "" once it answers.
+    `told(site, reason)` hears what a site gave instead of an answer, "" once it answers. `lost` tells which
+    of these messages no node will answer, since it was started anew with them in hand: they are sent again.
     """
 
     grid: Grid
     roster: Roster
     stopped: Callable[[], bool]
     told: Callable[[str, str], None] = lambda site, reason: None
+    lost: Callable[[Collection[str]], Collection[str]] = lambda messages: ()
     sent: set[str] = field(default_factory=set)
 
     def propose(self, seconds: float, enough: Callable[[], bool], grace: float) -> None:
@@ -92,13 +94,33 @@ class Contact:
             yield Refusal(site, reason)
 
     def farewell(self, farewell: Farewell, seconds: float) -> tuple[str, ...]:
-        """Tell every node that the run is over; the sites that heard it."""
-        talk, heard = _Talk(self, farewell, seconds), set[str]()
-        while talk.going():
-            heard |= {self.roster.name(node) for node, reply in talk.replies() if not reply.has_error()}
-            if talk.asked and not talk.open:
+        """Tell every node that the run is over, until all sites have heard it or the time is over; who has.
+
+        A node that failed or is away is told again, since its site holds its share of the budget until then.
+        """
+        sites, heard, settled = set(self.roster.proposal.sites), set[str](), set[str]()
+        talk = _Talk(self, farewell, seconds)
+        while talk.going() and not sites <= heard:
+            for node, reply in talk.replies(without=settled):
+                if self._parts(node, reply):
+                    settled.add(self.roster.name(node))
+                    heard |= settled & sites
+                else:
+                    talk.again(node)
+            if len(settled) >= len(sites) and not talk.pending:
                 break
         return tuple(sorted(heard))
+
+    def _parts(self, node: int, reply: Message) -> bool:
+        """Whether a node need not be told again: its site signs that the run has ended, or never had it."""
+        try:
+            answer = self._read(node, reply)
+            if isinstance(answer, Standing):
+                self.roster.know(node, answer)
+                return answer.answer == "closed"
+        except UpdateError:
+            return False
+        return isinstance(answer, Refusal) and not answer.reason.startswith(_PASSING)
 
     def _standing(self, node: int, reply: Message) -> None:
         """Take an answer to a proposal, or tell why it was not taken."""
@@ -163,6 +185,11 @@ class _Talk:
             raise StoppedError("stopped by the coordinator")
         return time.monotonic() < self._end
 
+    @property
+    def pending(self) -> bool:
+        """Whether a node is still at it, or is to be asked again."""
+        return bool(self.open or self._due)
+
     def again(self, node: int, *, at_once: bool = False) -> None:
         """Ask this node once more, by default the later the more often it was asked."""
         tries = self._tries[node] = self._tries.get(node, -1) + 1
@@ -187,11 +214,17 @@ class _Talk:
         now = time.monotonic()
         if now - self._listed >= _LIST_SECONDS:
             self._nodes, self._listed = tuple(sorted(self._contact.grid.get_node_ids())), now
+            self._take_back()
         busy, name = set(self.open.values()), self._contact.roster.name
         waiting = [node for node in self._nodes if node not in busy and name(node) not in without]
         chosen = [n for n in waiting if n not in self.asked or self._due.get(n, now + 1) <= now]
         if chosen:
             self._send(chosen)
+
+    def _take_back(self) -> None:
+        """Ask nodes again that lost what they were asked; a site replays what it had sealed by then."""
+        for name in self._contact.lost(tuple(self.open)) if self.open else ():
+            self.again(self.open.pop(name), at_once=True)
 
     def _send(self, nodes: Sequence[int]) -> None:
         """One message to each node, in one go, so that Flower keeps their common payload once."""

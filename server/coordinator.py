@@ -1,6 +1,7 @@
 """The ServerApp of a deployed run: it opens the run's folder by its name and serves it."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -9,8 +10,9 @@ from flwr.serverapp import Grid, ServerApp
 from medgan_core.errors import InputError, MedGANError
 from server.contact import Contact
 from server.deployment import Deployment
+from server.flower_state import lost_messages
 from server.folder import VARIABLE, CoordinatorFolder
-from server.run_file import RunFiles
+from server.run_file import OVER, RunFiles
 
 app = ServerApp()
 
@@ -25,13 +27,25 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def serve(folder: CoordinatorFolder, name: str, grid: Grid, flower_run: str) -> None:
-    """Serve a run over this grid until it is over or paused; nobody else can meanwhile."""
+    """Serve a run over this grid until it is over or paused; nobody else can meanwhile.
+
+    Of a run that is over already, the sites that do not know it are told.
+    """
     run = folder.run(name)
     files = RunFiles(run)
     with files.serve(flower_run):
         try:
             deployment = Deployment(folder, run)
         except MedGANError as error:
-            files.stand("paused", str(error))
+            if files.standing.state not in OVER:
+                files.stand("paused", str(error))
             return
-        deployment.go(Contact(grid, deployment.roster, lambda: files.stop_wanted, deployment.told))
+        deployment.go(
+            Contact(
+                grid,
+                deployment.roster,
+                lambda: files.stop_wanted,
+                deployment.told,
+                partial(lost_messages, folder.database),
+            )
+        )

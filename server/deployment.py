@@ -25,7 +25,7 @@ from server.folder import CoordinatorFolder
 from server.heads import keep_heads, known_heads
 from server.roster import Roster, common_card, read_card
 from server.rounds import federate
-from server.run_file import SITES, RunFiles, SiteStanding
+from server.run_file import OVER, SITES, RunFiles, SiteStanding, State
 from server.state import FederationState, initial_state, phase_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,13 @@ class Deployment:
         self.roster = self._roster()
 
     def go(self, contact: "Contact") -> None:
-        """Serve the run to its end, or to the next thing that a person must mend; its standing says which."""
+        """Serve the run to its end, or to the next thing that a person must mend; its standing says which.
+
+        Of a run that is over, tell the sites that were away when it ended.
+        """
+        if self.files.standing.state in OVER:
+            self.files.now_told(self._farewell(contact, self.files.standing.state))
+            return
         try:
             if self.files.stop_wanted:
                 raise StoppedError("stopped by the coordinator")
@@ -56,10 +62,9 @@ class Deployment:
                 self._propose(contact)
                 state = self._rounds(contact, state)
             self._finish(state)
-            self._farewell(contact, "finished")
+            self._part(contact, "finished", "release written")
         except StoppedError as error:
-            self._farewell(contact, "stopped")
-            self.files.stand("stopped", str(error))
+            self._part(contact, "stopped", str(error))
         except (InputError, IntegrityError, RefusedError) as error:
             self.files.stand("failed", str(error))
         except MedGANError as error:
@@ -69,14 +74,18 @@ class Deployment:
         """Keep what a site gave instead of an answer."""
         if site in self.roster.proposal.sites:
             standing = self.roster.standings.get(site)
+            known = ("", self.files.sites.get(site, SiteStanding()).reason)
+            if reason not in known and (standing is None or standing.answer != "waiting"):
+                self.files.note_refusal(site, reason)
             self.files.change(site, reason=reason, answer=standing.answer if standing else "")
 
     def _roster(self) -> Roster:
         names = list(read_json(self.run.path / SITES))
         cards = enrolled(self.folder)
-        if missing := [name for name in names if name not in cards]:
+        missing = [name for name in names if name not in cards]
+        if missing and self.files.standing.state not in OVER:  # else the others are told of its end
             raise InputError(f"{', '.join(missing)}: no longer enrolled; enrol the card again, then resume")
-        keys = {name: cards[name].verify_key for name in names}
+        keys = {name: cards[name].verify_key for name in names if name in cards}
         heads = known_heads(self.folder.heads, names)
         proposal = Proposal(self.run.name, self.study.to_dict(), keys, heads)
         facts = next(iter(self._cards().values()), None)
@@ -195,7 +204,7 @@ class Deployment:
         return any(resting) and sum(resting) + sum(not reason for reason in reasons) >= self.study.quorum
 
     def _last_round(self) -> int:
-        return self.study.training_rounds + 1 + self.study.gated
+        return self.study.last_round
 
     def _finish(self, state: FederationState) -> None:
         self.files.stand("running", "writing the release")
@@ -204,14 +213,19 @@ class Deployment:
         if plan is None:
             raise IntegrityError(f"{_CARDS} is missing: bring back a copy of the run's folder")
         card = common_card(self.study, self._cards())
-        finish(self.study, self.run, card, plan, state, self.roster.proposal.sites)
+        keys, signing_key = self.roster.proposal.sites, self.folder.signing_key()
+        finish(self.study, self.run, card, plan, state, keys, signing_key)
 
-    def _farewell(self, contact: "Contact", reason: str) -> None:
-        heard = contact.farewell(Farewell(self.run.name, reason), _FAREWELL_SECONDS)
+    def _part(self, contact: "Contact", end: State, why: str) -> None:
+        """Tell the sites that the run is over, and write how it ended and who could not be told."""
+        heard = self._farewell(contact, end)
+        self.files.end(end, why, sorted(set(self.roster.proposal.sites) - set(heard)))
+
+    def _farewell(self, contact: "Contact", end: State) -> tuple[str, ...]:
+        """Tell the sites how the run ended; who has heard it."""
+        heard = contact.farewell(Farewell(self.run.name, end), _FAREWELL_SECONDS)
         self._dropped(contact)
-        missed = sorted(set(self.roster.proposal.sites) - set(heard))
-        told = f"; not told: {', '.join(missed)}" if missed else ""
-        self.files.stand("finished" if reason == "finished" else "stopped", f"release written{told}"[0:500])
+        return heard
 
     def _dropped(self, contact: "Contact") -> None:
         drop_messages(self.folder.database, contact.sent)

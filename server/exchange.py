@@ -22,6 +22,9 @@ class Refusal:
     reason: str
     receipt: Receipt | None = None
 
+    def __str__(self) -> str:
+        return self.reason if self.site in self.reason else f"{self.site}: {self.reason}"
+
 
 Answer = Update | StageReply | Refusal
 Exchange = Callable[[Request], Iterable[Answer]]

@@ -1,31 +1,32 @@
 """What a deployed run leaves, made of what the sites released alone: no real image is here to be looked at.
 
-    metrics.json  samples.png  curves.png  release/
+    metrics.json  samples.png  curves.png  report.html  release/
 
 A simulation writes the same with its own sites' figures beside: it takes the parts from here.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
+import numpy as np
 
 from medgan_core.config import Study
 from medgan_core.data.source import Card
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import AccountName, Arrays, Phase, Receipt, float_to_json
-from medgan_core.privacy.accounting import epsilon
+from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.plan import PrivacyPlan
-from medgan_core.record import RunFolder, write_atomically, write_json
+from medgan_core.record import RunFolder, write_json
 from medgan_core.release.bundle import build_release
-from medgan_core.release.pictures import curves, sample_grid
-from medgan_core.release.spending import account_epsilon, release_epsilon, release_local_epsilon
+from medgan_core.release.pictures import Labelled
+from medgan_core.release.spending import account_epsilon, release_local_epsilon
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import load
+from server.pages import Outcome, write_pages
 from server.state import FederationState, draw, noisy_proportions
 
-SCORES = ("accuracy", "balanced_accuracy", "auc")
 _ENTRY = ("round", "phase", "sites")
 _ACCOUNTS: tuple[AccountName, ...] = ("training", "held_out")
 
@@ -37,37 +38,55 @@ def finish(
     plan: PrivacyPlan,
     state: FederationState,
     keys: Mapping[str, str],
+    signing_key: bytes | None = None,
 ) -> None:
     """Write everything that a finished run leaves; the release last, so that it marks the end.
 
-    `keys` are the Ed25519 public keys of the sites in hex, with which their receipts are signed.
+    `keys` are the Ed25519 public keys of the sites in hex, with which their receipts are signed;
+    `signing_key` is the coordinator's private one, which signs the release.
     """
     task = make_task(study, card.image_shape, card.classes)
-    images, labels = synthetic(study, task, state.groups["release"])
-    spent = spent_epsilon(plan, state.receipts)
-    metrics = released_metrics(state)
-    told = _told(study, card, plan, state.receipts, spent)
-    write_json(run.path / "metrics.json", {**told, **metrics})
-    samples = sample_grid(
-        images,
-        labels,
-        card.classes,
-        real=None,
-        private=study.private,
-        epsilon=spent,
-        delta=plan.delta,
-        unit=card.unit,
-        title=study.name,
+    outcome = Outcome(
+        study,
+        run,
+        card,
+        plan,
+        state,
+        synthetic(study, task, state.groups["release"]) if isinstance(task, SynthesisTask) else None,
+        released_metrics(state),
+        [_by_site(plan, state.receipts, site) for site in sorted({r.site for r in state.receipts})],
+        seconds=time.time() - (run.path / "study.toml").stat().st_mtime,
     )
-    write_atomically(run.path / "samples.png", samples)
-    curve = curves(state.history, epsilon_by_round(study, state.receipts), private=study.private)
-    write_atomically(run.path / "curves.png", curve)
-    shares = noisy_proportions(study, state.groups["statistics"]["embedding"])
-    weights, receipts = state.groups["release"], state.receipts
-    build_release(run.release, study, card, plan, weights, receipts, shares, metrics, keys)
+    write_outcome(outcome, keys, signing_key)
 
 
-def synthetic(study: Study, task: GanTask, weights: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
+def write_outcome(
+    outcome: Outcome, keys: Mapping[str, str] | None = None, signing_key: bytes | None = None
+) -> None:
+    """Write all that is told of a finished run; the release last, so that it marks the end."""
+    study, state = outcome.study, outcome.state
+    tried = attacked(study, outcome.plan, state)
+    metrics = {**outcome.metrics, **({"attacks": tried} if tried else {})}
+    sites = [_to_json(site) for site in outcome.by_site]
+    write_json(outcome.run.path / "metrics.json", {**_promise(outcome), **metrics, "sites": sites})
+    write_pages(outcome)
+    embedding = state.groups["statistics"].get("embedding")  # a task without a query knows no shares
+    shares = [] if embedding is None else noisy_proportions(study, embedding)
+    build_release(
+        outcome.run.release,
+        study,
+        outcome.card,
+        outcome.plan,
+        state.groups["release"],
+        state.receipts,
+        shares,
+        metrics,
+        keys,
+        signing_key,
+    )
+
+
+def synthetic(study: Study, task: SynthesisTask, weights: Arrays) -> Labelled:
     """The images by which a generator is judged and shown, with their labels: the same at every call."""
     generator = task.make_generator()
     load(generator, weights)
@@ -76,16 +95,16 @@ def synthetic(study: Study, task: GanTask, weights: Arrays) -> tuple[torch.Tenso
     )
 
 
-def spent_epsilon(plan: PrivacyPlan, receipts: Sequence[Receipt]) -> float:
-    """ε of the run. A secure sum that was repeated counts as often as it was charged, by the receipts."""
-    return plan.epsilon() if plan.rules is None else release_epsilon(receipts, plan)
-
-
 def released_metrics(state: FederationState) -> dict[str, Any]:
-    """The noisy scores that the sites released, and the gate's verdict where there was one."""
-    scores = {name: float_to_json(state.history[-1][name]) for name in SCORES}
-    gate = verdict(state)
-    return {"released": scores} | ({"gate": gate} if gate else {})
+    """The noisy scores that the sites released and what they were read from; the gate's verdict if any.
+
+    "histogram" [classes, classes, bins] is the noisy sum over sites, for whoever reads it by class.
+    """
+    judged = _entry(state, Phase.EVALUATE)
+    scores = {name: float_to_json(value) for name, value in judged.items() if name not in _ENTRY}
+    gate, histogram = verdict(state), state.groups.get("statistics", {}).get("histogram")
+    told = {"released": scores} | ({"gate": gate} if gate else {})
+    return told if histogram is None else told | {"histogram": np.round(histogram, 3).tolist()}
 
 
 def verdict(state: FederationState) -> dict[str, Any]:
@@ -93,53 +112,58 @@ def verdict(state: FederationState) -> dict[str, Any]:
 
     Where it was not kept, that is the noisy accuracy of the other generator and the noisy gain over it.
     """
-    entry = next((entry for entry in state.history if entry["phase"] == Phase.GATE), None)
-    if entry is None:
+    entry = _entry(state, Phase.GATE)
+    if not entry:
         return {}
     gate = {name: value for name, value in entry.items() if name not in _ENTRY}
     missed = 0.0 if gate["kept"] == "refined" else gate["gain"]
-    return gate | {"refined_accuracy": float_to_json(state.history[-1]["accuracy"] + missed)}
+    return gate | {"refined_accuracy": float_to_json(_entry(state, Phase.EVALUATE)["accuracy"] + missed)}
 
 
-def epsilon_by_round(study: Study, receipts: Sequence[Receipt]) -> list[tuple[int, Mapping[str, float]]]:
-    """ε of each site's training account of this run after each round."""
-    charged = [receipt for receipt in receipts if receipt.account == "training"]
-    names = sorted({receipt.site for receipt in receipts})
+def attacked(study: Study, plan: PrivacyPlan, state: FederationState) -> dict[str, Any]:
+    """Noisy cells of the attacks, [attacks, 2, bins] of members and of held-out patients, and their noise.
 
-    def after(number: int, name: str) -> float:
-        events = [r.event for r in charged if r.site == name and r.round <= number]
-        return epsilon(events, study.privacy.delta)
-
-    rounds = sorted({receipt.round for receipt in charged})
-    return [(number, {name: after(number, name) for name in names}) for number in rounds]
-
-
-def _told(
-    study: Study, card: Card, plan: PrivacyPlan, receipts: Sequence[Receipt], spent: float
-) -> dict[str, Any]:
-    local = release_local_epsilon(receipts, plan)
-    return {
-        **promise(study, plan, card, spent, local),
-        "sites": [_by_site(plan, receipts, site) for site in sorted({r.site for r in receipts})],
-    }
+    From them anybody can reckon how well the attacks did; empty where no attack was asked for.
+    """
+    if not study.attacks:
+        return {}
+    told: dict[str, Any] = {"names": list(study.attacks)}
+    for name, phase in (("members", Phase.ATTACK), ("held_out", Phase.CONTROL)):
+        deviation = total_deviation(plan.event(phase), len(_entry(state, phase)["sites"]))
+        told[name] = state.groups["statistics"][str(phase)].round(3).tolist()
+        told[f"noise_{name}"] = deviation
+    return told
 
 
-def promise(study: Study, plan: PrivacyPlan, card: Card, spent: float, local: float | None) -> dict[str, Any]:
+def _entry(state: FederationState, phase: Phase) -> Mapping[str, Any]:
+    """What is remembered of the latest round of a phase; empty where there was none."""
+    return next((entry for entry in reversed(state.history) if entry["phase"] == phase), {})
+
+
+def _promise(outcome: Outcome) -> dict[str, Any]:
     """The first lines of metrics.json: what a run promises to whom, and at which ε."""
+    local = release_local_epsilon(outcome.state.receipts, outcome.plan)
     return {
-        "study": study.name,
-        "privacy": "dp" if study.private else "NOT PRIVATE",
-        "unit": card.unit,
-        "epsilon": float_to_json(spent),
+        "study": outcome.study.name,
+        "privacy": "dp" if outcome.study.private else "NOT PRIVATE",
+        "unit": outcome.card.unit,
+        "epsilon": float_to_json(outcome.epsilon),
         **({} if local is None else {"local_epsilon": float_to_json(local)}),
-        "delta": plan.delta,
+        "delta": outcome.plan.delta,
     }
+
+
+def _to_json(site: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: float_to_json(value) if isinstance(value, float) else value for name, value in site.items()}
 
 
 def _by_site(plan: PrivacyPlan, receipts: Sequence[Receipt], site: str) -> dict[str, Any]:
-    """ε of the run on both accounts of a site, and of its larger account as its last receipts say."""
-    spent: dict[str, Any] = {
-        name: float_to_json(account_epsilon(receipts, plan, site, name)) for name in _ACCOUNTS
-    }
-    whole = max(receipt.spent for receipt in receipts if receipt.site == site)
-    return {"site": site, **spent, "account": float_to_json(whole)}
+    """ε of the run on both accounts of a site, and of its larger account as its last receipts say.
+
+    Under secure sum "local" is ε of the run without trust. A site's cap is not known here.
+    """
+    spent: dict[str, float] = {name: account_epsilon(receipts, plan, site, name) for name in _ACCOUNTS}
+    spent["account"] = max(receipt.spent for receipt in receipts if receipt.site == site)
+    if plan.rules is not None:
+        spent["local"] = max(account_epsilon(receipts, plan, site, name, local=True) for name in _ACCOUNTS)
+    return {"site": site, **spent}

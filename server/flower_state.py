@@ -71,6 +71,23 @@ def _delete_object(connection: sqlite3.Connection, name: str) -> None:
         _delete_object(connection, child)
 
 
+def lost_messages(database: Path, messages: Collection[str]) -> frozenset[str]:
+    """Those of these messages that a node had fetched before it was started anew: it will not answer them.
+
+    Flower 1.41 answers in the place of a node that stays away. Of one that is back within its lease it
+    believes that it still works on what its dead process had fetched. None where the database is in use.
+    """
+    names = sorted(messages)
+    query = (
+        "SELECT message_id FROM message_ins JOIN node ON node_id = dst_node_id "
+        "WHERE delivered_at <> '' AND last_activated_at > delivered_at "
+        f"AND message_id IN ({', '.join('?' * len(names))})"
+    )
+    with suppress(sqlite3.OperationalError), closing(_connected(database)) as connection:
+        return frozenset(name for (name,) in connection.execute(query, names))
+    return frozenset()
+
+
 def give_back(database: Path) -> None:
     """Return free pages and the write-ahead log to the file system, as far as nobody is in the way."""
     with suppress(sqlite3.OperationalError), closing(_connected(database)) as connection:

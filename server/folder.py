@@ -1,6 +1,7 @@
 """The folder of a coordinator: where everything is, and who may read it.
 
-coordinator.toml  nginx.conf  superexec.secret  tls/  flower/  sites/<name>.json  runs/<run>/  logs/
+coordinator.toml  nginx.conf  superexec.secret  release.key  coordinator.keys
+tls/  flower/  sites/<name>.json  runs/<run>/  logs/
 """
 
 import fcntl
@@ -11,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medgan_core.errors import InputError
-from medgan_core.record import RunFolder, make_folder
+from medgan_core.privacy.membership import own_key
+from medgan_core.privacy.sum_keys import verify_key_of
+from medgan_core.record import RunFolder, make_folder, write_atomically
+from medgan_core.release.trust import TrustedKey
 from server.pki import write_secret
 from server.settings import FILE, Settings
 
@@ -33,6 +37,8 @@ class CoordinatorFolder:
         self.runs = self.path / "runs"
         self.logs = self.path / "logs"
         self.heads = self.path / "heads"
+        self.release_key = self.path / "release.key"
+        self.public_key = self.path / "coordinator.keys"
         self.nginx = self.path / "nginx.conf"
 
     @classmethod
@@ -50,6 +56,7 @@ class CoordinatorFolder:
             make_folder(part)
         write_secret(folder.secret, f"{secrets.token_hex(32)}\n".encode())
         folder.settings_file.write_text(settings.to_toml(), encoding="utf-8")
+        folder.signing_key()
         return folder
 
     @classmethod
@@ -62,6 +69,23 @@ class CoordinatorFolder:
                 f"medgan-server init DIR, or name it with --dir or ${VARIABLE}"
             )
         return folder
+
+    def signing_key(self) -> bytes:
+        """The private key that signs releases and recalls, with its public half written beside it.
+
+        Made by `create`, and here for a folder of an earlier version.
+        """
+        key = own_key(self.release_key)
+        if not self.public_key.exists():
+            write_atomically(self.public_key, f"{self._trusted(key).line()}\n".encode())
+        return key
+
+    def trusted_key(self) -> TrustedKey:
+        """Its public half, under the coordinator's name."""
+        return self._trusted(self.signing_key())
+
+    def _trusted(self, key: bytes) -> TrustedKey:
+        return TrustedKey("coordinator", self.settings().name, verify_key_of(key).hex())
 
     def settings(self) -> Settings:
         """What coordinator.toml says."""

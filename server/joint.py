@@ -25,7 +25,7 @@ from medgan_core.adversarial import (
 from medgan_core.config import Study
 from medgan_core.gan.ema import ema
 from medgan_core.gan.steps import balanced_labels, generator_step
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask
 from medgan_core.messages import Array, Arrays, Groups
 from medgan_core.privacy.engine import NoisedOptimizer
 from medgan_core.seeds import Seeds
@@ -33,7 +33,7 @@ from medgan_core.tensors import load, weights_of
 
 
 def joint_step(
-    study: Study, task: GanTask, groups: Groups, number: int, noisy: Array, sites: Sequence[str]
+    study: Study, task: SynthesisTask, groups: Groups, number: int, noisy: Array, sites: Sequence[str]
 ) -> tuple[dict[str, Arrays], dict[str, Any]]:
     """Both networks after training round `number`, and what may be told of it: it comes from fakes alone.
 
@@ -77,7 +77,7 @@ def _mean_gradient(
 
 def _generator_step(
     study: Study,
-    task: GanTask,
+    task: SynthesisTask,
     groups: Groups,
     number: int,
     networks: tuple[nn.Module, nn.Module],

@@ -4,12 +4,12 @@ from torch import nn, optim
 
 from medgan_core.config import OneShotConfig
 from medgan_core.gan.steps import Anchor, balanced_labels, generator_step
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask
 from medgan_core.seeds import Seeds
 
 
 def match_embedding(
-    asked: OneShotConfig, task: GanTask, generator: nn.Module, anchor: Anchor, seeds: Seeds
+    asked: OneShotConfig, task: SynthesisTask, generator: nn.Module, anchor: Anchor, seeds: Seeds
 ) -> float:
     """Train `generator` in place by `asked.iterations` steps of Adam, decayed linearly; the last loss."""
     optimizer = optim.Adam(generator.parameters(), asked.learning_rate)

@@ -11,7 +11,7 @@ from medgan_core.tensors import initial_discriminator
 def advice(study: Study) -> Advice:
     """What the planner says of a study; raises ConfigError as it does."""
     asked = study.data
-    task = make_task(study, (asked.channels, asked.image_size, asked.image_size), asked.classes)
+    task = make_task(study, asked.image_shape, asked.classes)
     network = initial_discriminator(task, Seeds(study.seed))
     return advise(study, sum(p.numel() for p in network.parameters()))
 
@@ -26,6 +26,8 @@ def decided(study: Study) -> Study:
     check_time(study)
     if study.strategy != "auto":
         return study
+    if not study.free_fakes:  # no query to fall back on
+        return study.model_copy(update={"strategy": "refine"})
     strategy = advice(study).strategy if study.data.classes else "refine"
     return study.model_copy(
         update={"strategy": strategy, "rounds": study.rounds if strategy == "refine" else 0}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from medgan_core.config import Study
 from medgan_core.data.source import Card
@@ -57,6 +58,18 @@ class Roster:
         Raises UpdateError, and takes nothing, where it is not signed by that site, is about another proposal,
         or approves what is not the study: another privacy plan, or data that do not fit those of the others.
         """
+        where = self.know(node, standing)
+        if standing.proposal != self._digest:
+            raise UpdateError(f"{where}: answers another proposal")
+        if standing.approved:
+            self._check_facts(where, standing)
+        self.standings[standing.site] = standing
+
+    def know(self, node: int, standing: Standing) -> str:
+        """Take from a standing which site the node speaks for; how to name it in an error.
+
+        UpdateError where it is not signed by a site of this run.
+        """
         where = f"standing of {standing.site}"
         key = self.keys.get(standing.site)
         if key is None or standing.site not in self.proposal.sites:
@@ -64,11 +77,7 @@ class Roster:
         if not signed_by(key, _bytes(standing.signature), standing.message()):
             raise UpdateError(f"{where}: not signed with its enrolled key")
         self.nodes[node] = standing.site
-        if standing.proposal != self._digest:
-            raise UpdateError(f"{where}: answers another proposal")
-        if standing.approved:
-            self._check_facts(where, standing)
-        self.standings[standing.site] = standing
+        return where
 
     def check_receipt(self, node: int, receipt: Receipt) -> None:
         """Refuse a receipt that is not signed by its site's enrolled key, with UpdateError."""
@@ -85,9 +94,10 @@ class Roster:
     def _check_facts(self, where: str, standing: Standing) -> None:
         card = read_card(where, standing.card)
         asked = self.study.data
-        shape = (asked.channels, int(asked.image_size), int(asked.image_size))
-        if card.image_shape != shape:
-            raise UpdateError(f"{where}: images of {card.image_shape}, the study has {shape}")
+        if card.image_shape != asked.image_shape:
+            raise UpdateError(f"{where}: images of {card.image_shape}, the study has {asked.image_shape}")
+        if card.channels != asked.channel_names:
+            raise UpdateError(f"{where}: channels {card.channels}, the study has {asked.channel_names}")
         if asked.classes and card.classes != asked.classes:
             raise UpdateError(f"{where}: classes {card.classes}, the study has {asked.classes}")
         first = self.facts or card
@@ -105,10 +115,14 @@ class Roster:
 def read_card(where: str, body: Mapping[str, object]) -> Card:
     """Public facts as they travel. UpdateError where they are none."""
     try:
-        card = Card(**{**body, "classes": tuple(body["classes"]), "image_shape": tuple(body["image_shape"])})  # type: ignore[arg-type]
+        told: dict[str, Any] = {"channels": (), **body}
+        lists = {name: tuple(told[name]) for name in ("classes", "image_shape", "channels")}
+        card = Card(**(told | lists))
     except (KeyError, TypeError) as error:
         raise UpdateError(f"{where}: its card cannot be read") from error
-    if card.unit not in ("patient", "image") or not all(isinstance(name, str) for name in card.classes):
+    if card.unit not in ("patient", "image") or not all(
+        isinstance(name, str) for name in (*card.classes, *card.channels)
+    ):
         raise UpdateError(f"{where}: its card cannot be read")
     return card
 
@@ -135,6 +149,7 @@ def common_card(study: Study, cards: Mapping[str, Card]) -> Card:
         public=all(card.public for card in ordered),
         source=joined("source"),
         licence=joined("licence"),
+        channels=first.channels,
     )
 
 

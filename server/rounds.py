@@ -67,7 +67,7 @@ def _gathered(
         taken = {update.site for update in updates}
         spent = tuple(r.receipt for r in refusals if r.receipt is not None and r.site not in taken)
         if len(updates) < study.quorum:
-            reasons = "; ".join(refusal.reason for refusal in refusals) or "no answer"
+            reasons = "; ".join(map(str, refusals)) or "no answer"
             raise QuorumError(
                 f"round {request.round}: {len(updates)} acceptable updates, the study needs {study.quorum} "
                 f"({reasons}). Mend the sites and resume the run, or lower sites.quorum"
@@ -128,7 +128,7 @@ def accept(
             raise UpdateError(f"{where}: no site of this run")
         if not isinstance(answer, Update):
             raise UpdateError(f"{where}: none, but a message of a secure sum")
-        check_update(answer, request, expected)
+        check_update(answer, request, expected, free_fakes=study.free_fakes)
         check_charge(answer, request, plan)
         if request.phase is Phase.TRAIN:
             check_norm(answer, expected, study.aggregation.norm_bound)

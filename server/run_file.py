@@ -2,14 +2,16 @@
 
     standing.json  state and reason       sites.json  what each site said last
     submitted.json Flower's run of it     stop        a person wants it to end
-    serving.lock   held by the process that serves it
+    serving.lock   held by who serves it  refusals.jsonl  what sites gave instead of an answer, so far
+    untold.json    the sites that have not heard of its end
 
 `standing.json` and `sites.json` are written by whoever holds the lock, `submitted.json` by `up`.
 """
 
+import json
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,8 @@ SITES = "chosen-sites.json"
 State = Literal["proposing", "running", "paused", "finished", "failed", "stopped"]
 GOING: tuple[State, ...] = ("proposing", "running")
 OVER: tuple[State, ...] = ("finished", "stopped")
+_NOT_TOLD = "; not told: "
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class RunFiles:
         self._sites = run.path / "sites.json"
         self._submitted = run.path / "submitted.json"
         self._stop = run.path / "stop"
+        self._refusals = run.path / "refusals.jsonl"
+        self._untold = run.path / "untold.json"
         self._served = run.path / "serving.json"
         self._lock = run.path / "serving.lock"
 
@@ -81,6 +87,22 @@ class RunFiles:
     def stand(self, state: State, reason: str = "") -> None:
         """Write how the run stands."""
         write_json(self._standing, asdict(RunStanding(state, " ".join(reason.split()))))
+
+    def end(self, state: State, why: str, untold: Sequence[str]) -> None:
+        """Write how the run ended, and which sites are still to be told of it."""
+        write_json(self._untold, list(untold))  # first: a process that dies in between is followed by another
+        self.stand(state, f"{why}{_NOT_TOLD if untold else ''}{', '.join(untold)}"[:_LONGEST_REASON])
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """The sites that have not heard that the run is over, and hold what they reserved until they do."""
+        over = self.standing.state in OVER and self._untold.is_file()
+        return tuple(read_json(self._untold)) if over else ()
+
+    def now_told(self, names: Collection[str]) -> None:
+        """Write that these sites have heard of the run's end as well."""
+        why = self.standing.reason.partition(_NOT_TOLD)[0]
+        self.end(self.standing.state, why, [name for name in self.untold if name not in names])
 
     @property
     def sites(self) -> dict[str, SiteStanding]:
@@ -99,6 +121,14 @@ class RunFiles:
         now = replace(known.get(name, SiteStanding()), **changes)
         if known.get(name) != now:
             self.heard(known | {name: now})
+
+    def note_refusal(self, site: str, reason: str) -> None:
+        """Append to refusals.jsonl, one line each: when, after how many finished rounds, who, and why."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {"time": now, "rounds_done": self.rounds_done, "site": site, "reason": reason}
+        # On a full disk the run itself says so, when its state cannot be kept.
+        with suppress(OSError), self._refusals.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     @property
     def submitted(self) -> Submission | None:

@@ -5,6 +5,7 @@ between the one-shot and the refined generator, and the last round evaluates. Ev
 post-processing of what the sites released.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,16 +15,17 @@ import torch
 from torch import nn
 
 from medgan_core.adversarial import ema_decay
-from medgan_core.config import GATE_SIZE, Study
-from medgan_core.data.source import HELD_OUT_PERCENT
+from medgan_core.config import ATTACK_BINS, GATE_SIZE, HELD_OUT_PERCENT, Study
 from medgan_core.evaluate.gate import decide
 from medgan_core.evaluate.histogram import BINS, read_histogram
+from medgan_core.evaluate.means import read_scores
 from medgan_core.evaluate.utility import train_classifier
 from medgan_core.gan.ema import ema
 from medgan_core.gan.networks import calibrate
 from medgan_core.gan.steps import balanced_labels
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import GanTask, PatientTask, SynthesisTask, synthesis_of
 from medgan_core.messages import (
+    DISCRIMINATORS,
     PROPORTIONS,
     Array,
     Arrays,
@@ -52,7 +54,10 @@ _SENT: dict[Phase, tuple[str, ...]] = {
     Phase.TRAIN: ("generator", "discriminator", "statistics"),
     Phase.GATE: ("classifier_one_shot", "classifier_refined"),
     Phase.EVALUATE: ("classifier",),
+    Phase.ATTACK: ("release", DISCRIMINATORS),
+    Phase.CONTROL: ("release", DISCRIMINATORS),
 }
+_WITNESSES = 8
 CANDIDATES = ("one_shot", "refined")
 """The generators between which the gate chooses."""
 
@@ -63,10 +68,12 @@ class FederationState:
 
     `sites` are the names of all sites in the order of the study's weights.
     Groups: "generator", "discriminator", "average" (EMA of the generator), "statistics" (what the sites
-    released), and before the evaluation "release" (the calibrated generator) and "classifier". Where there is
+    released), and before the evaluation "release" (the calibrated generator) and "classifier", which a task
+    whose fakes depend on patients does without: its sites judge the generator itself. Where there is
     a gate: "start" (the generator after the one-shot round), and after the last training round "release_…"
     and "classifier_…" of both candidates; the gate makes one of them "release" and "classifier".
     With server momentum: "generator_velocity" and "discriminator_velocity", the running sums of steps.
+    Where attacks are asked for: "discriminators", those of some rounds, evenly apart, the last one included.
     Where steps are joint: "discriminator_rule" and "generator_rule", what the update rules remember.
     `attempt` counts the secure sums of this round that failed.
     """
@@ -123,12 +130,13 @@ def initial_state(study: Study, task: GanTask, run: str, sites: Sequence[str]) -
         "discriminator": weights_of(discriminator),
         "average": weights_of(generator),
     }
-    return FederationState(run, tuple(sites), 0, groups)
+    return FederationState(run, tuple(sites), study.first_round, groups)
 
 
 def phase_of(study: Study, round_number: int) -> Phase | None:
     """Which phase a round belongs to; None after the last."""
-    return phase_at(round_number, study.training_rounds, study.gated)
+    first, attacked = study.first_round, bool(study.attacks)
+    return phase_at(round_number, study.training_rounds, study.gated, first, attacked)
 
 
 def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Request | None:
@@ -136,9 +144,11 @@ def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Req
     phase = phase_of(study, state.round)
     if phase is None:
         return None
-    sent = [name for name in _SENT[phase] if study.share == "both" or name != "discriminator"]
+    asked = ("release",) if phase is Phase.EVALUATE and not study.free_fakes else _SENT[phase]
+    sent = [name for name in asked if study.share == "both" or name != "discriminator"]
     if study.joint and phase is Phase.TRAIN:
         sent = ["discriminator"]
+    sent = [name for name in sent if name in state.groups]
     return Request(state.run, state.round, phase, plan.digest(), {name: state.groups[name] for name in sent})
 
 
@@ -147,10 +157,13 @@ def expected_groups(study: Study, task: GanTask, state: FederationState) -> Grou
     phase = phase_of(study, state.round)
     classes = len(task.classes)
     if phase is Phase.ONE_SHOT:
-        size = Features.of(study.one_shot, task.image_shape, Seeds(study.seed)).size
-        return {"statistics": {"embedding": np.zeros((classes, size + 1))}}
+        return {"statistics": {"embedding": np.zeros((classes, study.feature_count + 1))}}
     if phase is Phase.GATE:
         return {"statistics": {"gate": np.zeros(GATE_SIZE)}}
+    if phase in (Phase.ATTACK, Phase.CONTROL):
+        return {"statistics": {str(phase): np.zeros((len(study.attacks), 2, ATTACK_BINS))}}
+    if phase is Phase.EVALUATE and isinstance(task, PatientTask):
+        return {"statistics": {"scores": np.zeros(study.judged_size)}}
     if phase is Phase.EVALUATE:
         return {"statistics": {"histogram": np.zeros((classes, classes, BINS))}}
     if study.joint:
@@ -174,18 +187,25 @@ def server_step(
         noisy = summed.total if summed else total(updates, "statistics", "embedding")
         shares = _common_proportions if summed else _proportions_by_site
         groups, facts = _after_one_shot(
-            study, task, state, noisy, shares(study, state, updates, noisy), seeds
+            study, synthesis_of(task), state, noisy, shares(study, state, updates, noisy), seeds
         )
     elif phase is Phase.TRAIN and summed:
-        groups, facts = joint_step(study, task, state.groups, state.round, summed.total, sites)
+        groups, facts = joint_step(study, synthesis_of(task), state.groups, state.round, summed.total, sites)
     elif phase is Phase.TRAIN:
         groups, facts = _after_training(study, state, updates)
     elif phase is Phase.GATE:
         noisy = summed.total if summed else total(updates, "statistics", "gate")
         groups, facts = _after_gate(study, state, noisy, receipts[0].event, len(sites))
+    elif phase in (Phase.ATTACK, Phase.CONTROL):
+        noisy = summed.total if summed else total(updates, "statistics", str(phase))
+        groups = {**state.groups, "statistics": {**state.groups.get("statistics", {}), str(phase): noisy}}
+        facts = {}
     else:
-        noisy = summed.total if summed else total(updates, "statistics", "histogram")
-        groups, facts = _after_evaluation(state, noisy)
+        name = "scores" if isinstance(task, PatientTask) else "histogram"
+        noisy = summed.total if summed else total(updates, "statistics", name)
+        groups, facts = _after_evaluation(task, state, name, noisy)
+    if phase is Phase.TRAIN:
+        groups = _with_discriminator(study, groups, state.round)
     if state.round == study.training_rounds:
         groups = {**groups, **_finished(study, task, groups, seeds)}
     entry = {"round": state.round, "phase": str(phase), "sites": sites, **facts}
@@ -200,11 +220,11 @@ def server_step(
 
 
 def _after_one_shot(
-    study: Study, task: GanTask, state: FederationState, noisy: Array, shares: Arrays, seeds: Seeds
+    study: Study, task: SynthesisTask, state: FederationState, noisy: Array, shares: Arrays, seeds: Seeds
 ) -> tuple[Groups, dict[str, Any]]:
     """Give the generator its start by the sum of the noisy embeddings."""
     embedding = Embedding.read(torch.tensor(noisy), study.one_shot.count_weight)
-    features = Features.of(study.one_shot, task.image_shape, seeds)
+    features = Features.of(study.one_shot, task.image_shape, seeds, apart=study.channels_apart)
     generator = task.make_generator()
     load(generator, state.groups["generator"])
     mismatch = match_embedding(
@@ -248,10 +268,18 @@ def _after_training(
     shared = moved(study.aggregation, state.groups, found)
     moving = ema(state.groups["average"], shared["generator"], ema_decay(study, state.round))
     facts: dict[str, Any] = {
-        name: float(np.mean([update.metrics[name] for update in updates]))
-        for name in ("generator_loss", "discriminator_accuracy_on_fakes", "discriminator_steps")
+        name: float(np.mean([update.metrics[name] for update in updates])) for name in updates[0].metrics
     }
     return {**state.groups, **shared, "average": moving}, facts | told
+
+
+def _with_discriminator(study: Study, groups: Groups, number: int) -> Groups:
+    """The discriminator of this round kept for the attacks, where it is one of those that are."""
+    apart = math.ceil(study.training_rounds / _WITNESSES)
+    if "discriminator" not in study.attacks or (study.training_rounds - number) % apart:
+        return groups
+    now = {f"{number}.{name}": array for name, array in groups["discriminator"].items()}
+    return {**groups, DISCRIMINATORS: {**groups.get(DISCRIMINATORS, {}), **now}}
 
 
 def _after_gate(
@@ -266,15 +294,15 @@ def _after_gate(
     return {**groups, "statistics": statistics}, asdict(verdict)
 
 
-def _after_evaluation(state: FederationState, histogram: Array) -> tuple[Groups, dict[str, Any]]:
-    """Read accuracy and AUC off the summed noisy histograms."""
-    scores = read_histogram(torch.tensor(histogram))
-    statistics = {**state.groups["statistics"], "histogram": histogram}
-    return {**state.groups, "statistics": statistics}, {
-        "accuracy": scores.accuracy,
-        "balanced_accuracy": scores.balanced_accuracy,
-        "auc": scores.auc,
-    }
+def _after_evaluation(
+    task: GanTask, state: FederationState, name: str, noisy: Array
+) -> tuple[Groups, dict[str, Any]]:
+    """Read accuracy and AUC off the summed noisy histograms, or a task's own figures off its noisy sum."""
+    statistics = {**state.groups.get("statistics", {}), name: noisy}
+    released = torch.tensor(noisy)
+    drawn = not isinstance(task, PatientTask)
+    figures = asdict(read_histogram(released)) if drawn else read_scores(task.name, released)
+    return {**state.groups, "statistics": statistics}, dict(figures)
 
 
 def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Groups:
@@ -282,22 +310,25 @@ def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Grou
 
     What is random about them is the same for both, so that the gate compares generators.
     """
+    if isinstance(task, PatientTask):
+        return {"release": groups["average"]}
+    drawing = synthesis_of(task)
     if not study.gated:
-        return _judged(study, task, groups["average"], seeds)
+        return _judged(study, drawing, groups["average"], seeds)
     found: dict[str, Arrays] = {}
     for name, weights in zip(CANDIDATES, (groups["start"], groups["average"]), strict=True):
-        found |= {f"{kind}_{name}": part for kind, part in _judged(study, task, weights, seeds).items()}
+        found |= {f"{kind}_{name}": part for kind, part in _judged(study, drawing, weights, seeds).items()}
     return found
 
 
-def _judged(study: Study, task: GanTask, weights: Arrays, seeds: Seeds) -> dict[str, Arrays]:
+def _judged(study: Study, task: SynthesisTask, weights: Arrays, seeds: Seeds) -> dict[str, Arrays]:
     generator = released_generator(task, weights, seeds)
     images, labels = draw(task, generator, study.evaluation.synthetic_images, seeds.child("evaluation"))
     classifier = train_classifier(images, labels, len(task.classes), seed=seeds.child("classifier").integer())
     return {"release": state_of(generator), "classifier": state_of(classifier)}
 
 
-def released_generator(task: GanTask, average_weights: Arrays, seeds: Seeds) -> nn.Module:
+def released_generator(task: SynthesisTask, average_weights: Arrays, seeds: Seeds) -> nn.Module:
     """The averaged generator with BatchNorm statistics of its own fakes, in evaluation mode."""
     generator = task.make_generator()
     load(generator, average_weights)
@@ -308,7 +339,9 @@ def released_generator(task: GanTask, average_weights: Arrays, seeds: Seeds) -> 
 
 
 @torch.no_grad()
-def draw(task: GanTask, generator: nn.Module, count: int, seeds: Seeds) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(
+    task: SynthesisTask, generator: nn.Module, count: int, seeds: Seeds
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` synthetic images with labels, every class as often."""
     labels = balanced_labels(count, len(task.classes))
     random = seeds.generator()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from medgan_core.errors import InputError, MedGANError
-from medgan_core.flower_app import write_app
-from medgan_core.supervision import Command, Supervisor, stopped_by_signals
+from medgan_core.flower_app import renew_app
+from medgan_core.supervision import Backoff, Command, Supervisor, stopped_by_signals
 from server import superlink
 from server.enrolment import Registered, enrolled
 from server.flower_state import prepare
@@ -24,6 +24,7 @@ UP_LOCK = "up.lock"
 _LOOK_SECONDS = 1.0
 _BEGIN_SECONDS = 300.0  # a busy machine takes more than a minute to load torch
 _COMPLAIN_SECONDS = 60.0
+_FAREWELLS = Backoff(first=3600.0, most=86400.0)
 
 
 def up(folder: CoordinatorFolder, say: Say) -> None:
@@ -37,8 +38,8 @@ def up(folder: CoordinatorFolder, say: Say) -> None:
             )
         prepare(folder.database)
         superlink.write_configuration(folder)
-        if not (folder.app / "pyproject.toml").is_file():
-            write_app(folder.app)
+        if renew_app(folder.app):
+            say("the app is written anew, for this version")
         environment = superlink.environment(folder)
         supervisor = Supervisor(
             [
@@ -71,6 +72,7 @@ class Steward:
         self._folder, self._flower, self._say = folder, flower, say
         self._registered = Registered(folder)
         self._stop = threading.Event()
+        self._farewells: dict[str, tuple[int, float]] = {}
         self._complaint: tuple[str, float] = ("", 0.0)
 
     def watch(self) -> None:
@@ -91,7 +93,9 @@ class Steward:
         """One look at nodes and runs. Raises FlowerError where Flower says no."""
         self._follow_enrolment()
         for run in self._folder.all_runs():
-            self._follow(RunFiles(run))
+            files = RunFiles(run)
+            self._follow(files)
+            self._part_again(files)
 
     def _complain(self, text: str) -> None:
         """Say it, but the same not more than once a minute."""
@@ -127,6 +131,21 @@ class Steward:
                 self._flower.stop_run(before.flower_run)
             self._say(f"run {files.run.name}: its process {'died' if begun else 'did not start'}")
         self._submit(files, before)
+
+    def _part_again(self, files: RunFiles) -> None:
+        """Have sites told that were away when their run ended: what they reserved for it is held until then.
+
+        With each `up`, and then ever more seldom.
+        """
+        name = files.run.name
+        if not files.untold or files.served or time.monotonic() < self._farewells.get(name, (0, 0.0))[1]:
+            return
+        if not set(files.untold) & enrolled(self._folder).keys():
+            return
+        tries = self._farewells.get(name, (0, 0.0))[0] + 1
+        self._farewells[name] = tries, time.monotonic() + _FAREWELLS.delay(tries, chance=0.0)
+        self._flower.start_run(name)
+        self._say(f"run {name}: is over; told once more to {', '.join(files.untold)}")
 
     def _submit(self, files: RunFiles, before: Submission | None) -> None:
         done, most = files.rounds_done, self._folder.settings().restarts

@@ -32,7 +32,7 @@ def table_of_runs(runs: tuple[RunFolder, ...]) -> Table:
     for run in runs:
         files, study = RunFiles(run), run.study()
         standing = files.standing
-        whole = study.training_rounds + 2 + study.gated
+        whole = study.round_count
         approved = sum(site.answer == "approved" for site in files.sites.values())
         done = f"{files.rounds_done} of {whole}"
         table.add_row(run.name, standing.state, done, f"{approved} of {study.sites.count}", standing.reason)

@@ -3,7 +3,7 @@
 import shlex
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -52,10 +52,15 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
     """Put a row in place of one of the same study and setting, and write the page beside it again."""
     make_folder(path.parent)
     rows = read_json(path) if path.is_file() else []
-    kept = [old for old in rows if (old["study"], old["set"]) != (row["study"], row["set"])]
+    kept = [old for old in rows if _setting(old) != _setting(row)]
     rows = sorted([*kept, row], key=lambda r: (r["study"], str(r["epsilon"])))
     write_json(path, rows)
     write_atomically(path.with_suffix(".md"), page(rows).encode())
+
+
+def _setting(row: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """What makes two rows the same, in whatever order settings were given."""
+    return row["study"], sorted(row["set"])
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import typer
 from medgan_core.config import Study, load_study
 from medgan_core.errors import InputError, MedGANError
 from medgan_core.memory import keep_freed_memory
+from medgan_core.release.check.options import PolicyFile, ShowPolicy
 from medgan_core.terminal import run as run_app
 from simulations.benchmarks.cli import app as bench
 
@@ -114,12 +115,62 @@ def plan(
     """
     from rich.console import Console
 
-    from server.planning import advice
+    from server.planning import advice, decided
     from simulations.planning import show
     from simulations.shipped import study_path
 
     resolved = load_study(study_path(study), set_ or ())
+    if not resolved.free_fakes:
+        typer.echo(f"# task {resolved.task} has no strategy to choose: its fakes are made of patients")
+        _print_noise(decided(resolved))
+        return
     show(resolved, advice(resolved), Console())
+
+
+@app.command()
+def audit(
+    study: Annotated[str, typer.Argument(help="A study file, a shipped study, or the folder of a run.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. privacy.epsilon=4.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+) -> None:
+    """Is STUDY as private as it says? Exits with 0 passed, 1 failed, 4 inconclusive.
+
+    The mechanism is tried on made-up patients; of a run its ledgers and its noise are looked at too.
+    """
+    from client.audit_command import show
+    from medgan_core.privacy.audit.run import EXIT_CODES
+    from simulations.auditing import audit_study
+
+    report = audit_study(study, set_ or (), (lambda line: None) if as_json else typer.echo)
+    show(report, as_json)
+    raise typer.Exit(EXIT_CODES[report.verdict])
+
+
+@app.command("release-check")
+def release_check(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="The folder of a finished run.")
+    ] = None,
+    policy: PolicyFile = None,
+    show_policy: ShowPolicy = False,
+) -> None:
+    """May the release of RUN go out? Exits with 0 pass, 1 fail, 3 inconclusive.
+
+    The release is written anew with what was found: card.json, card.md, report.html and report.pdf.
+    """
+    from medgan_core.record import RunFolder
+    from medgan_core.release.check.options import asked_policy, check_and_show
+    from simulations.hospitals import release_key
+
+    asked = asked_policy(policy, show_policy)
+    if folder is None:
+        raise InputError("RUN is missing: expected the folder of a finished run")
+    run = RunFolder.open(folder)
+    if not (run.release / "manifest.json").is_file():
+        raise InputError(f"RUN {folder.name} has no release yet: medgan-sim resume {folder.name}")
+    check_and_show(run.release, asked, release_key(run))
 
 
 @contextmanager
@@ -144,19 +195,28 @@ def abandon(
 
 
 def _print_plan(asked: Study) -> None:
-    from medgan_core.privacy.plan import PrivacyPlan
     from server.planning import decided
 
     study = decided(asked)
-    plan = PrivacyPlan.of(study, "patient")  # the unit changes no figure
     typer.echo(study.to_toml())
     if asked.strategy == "auto":
         typer.echo(f"# strategy by the planner: {study.strategy}")
-    typer.echo(f"# noise of the one-shot query: {plan.one_shot_noise_multiplier:.4g}")
+    _print_noise(study)
+
+
+def _print_noise(study: Study) -> None:
+    from medgan_core.privacy.plan import PrivacyPlan
+
+    plan = PrivacyPlan.of(study, "patient")  # the unit changes no figure
+    if study.free_fakes:
+        typer.echo(f"# noise of the one-shot query: {plan.one_shot_noise_multiplier:.4g}")
     typer.echo(f"# noise of the steps: {plan.noise_multiplier:.4g}")
     if plan.gate:
         typer.echo(f"# noise of the gate: {plan.gate_noise_multiplier:.4g}")
     typer.echo(f"# noise of the evaluation: {plan.evaluation_noise_multiplier:.4g}")
+    if plan.attack_size:
+        typer.echo(f"# noise of the attack: {plan.attack_noise_multiplier:.4g}")
+        typer.echo(f"# noise of its control: {plan.control_noise_multiplier:.4g}")
     typer.echo(f"# epsilon of the run: {plan.epsilon():.4g} at delta {plan.delta:g}")
     if plan.rules is not None:
         typer.echo(f"# without trust in the secure sum: {plan.local_epsilon():.4g}")

@@ -34,7 +34,7 @@ from simulations.progress import Progress, Silent
 
 ENGINES = ("loop", "flower")
 _LAUNCH = "launch.json"
-_LEDGERS = "ledger.json"
+LEDGERS = "ledger.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def run_study(
     try:
         _go(study, run, launch, progress or Silent(), random_for)
     except (InputError, IntegrityError):
-        if not (run.path / _LEDGERS).exists():  # not approved yet, so nothing was held or charged
+        if not (run.path / LEDGERS).exists():  # not approved yet, so nothing was held or charged
             shutil.rmtree(run.path)
         raise
     return run
@@ -155,7 +155,7 @@ def _resumable(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) or (run.path / _LEDGERS).exists():
+        if isinstance(error, KeyboardInterrupt) or (run.path / LEDGERS).exists():
             error.add_note(f"go on with: medgan-sim resume {shlex.quote(str(run.path))}")
         raise
 
@@ -192,7 +192,7 @@ def _keep_ledgers(federation: Federation) -> None:
     """
     keep_heads(federation.run, federation.launch, federation.ledgers)
     pairs = zip(federation.sites, federation.ledgers, strict=True)
-    write_json(federation.run.path / _LEDGERS, {site.name: ledger.export() for site, ledger in pairs})
+    write_json(federation.run.path / LEDGERS, {site.name: ledger.export() for site, ledger in pairs})
 
 
 def _state_of(federation: Federation) -> FederationState:

@@ -7,6 +7,7 @@ authentication, the release. Each hospital has a folder, data, a policy and a le
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from medgan_core.config import Study
 from medgan_core.data.source import Card
 from medgan_core.errors import InputError, MedGANError, RoundError
 from medgan_core.record import RunFolder, make_folder, write_atomically
+from medgan_core.release.check.policy import Policy, policy_text
 from server.planning import decided
 from server.run_file import RunFiles
 from simulations.folders import write_phantoms, write_site
@@ -33,7 +35,10 @@ from simulations.hospitals import Launch, open_sites
 
 Say = Callable[[str], None]
 
-_MODULES = {"medgan-server": "server.cli", "medgan-client": "client.cli"}
+_MODULES = {"medgan-server": "server.cli", "medgan-client": "client.cli", "medgan": "medgan_core.cli"}
+_ACCEPTED = "simulation: played through on one machine, and used by nobody"
+_POLICY = Policy(least_difference=0.0, max_duplicates=1.0)
+"""What is played through here is the way of a release, however poor its images are."""
 _GRACE = 40.0
 _POLL_SECONDS = 0.5
 _ENDED = ("finished", "failed", "stopped", "paused")
@@ -66,18 +71,36 @@ def run_federation(study: Study, out: Path, launch: Launch, say: Say) -> Path:
 
     Raises InputError for a study whose data cannot be read, RoundError where the run does not finish.
     """
-    study = decided(study)
-    names = tuple(f"site-{number}" for number in range(1, study.sites.count + 1))
-    stage = Stage(_new_folder(out, study.name), names)
-    check_place(SiteFolder(stage.site(names[-1])).socket)
+    with under_way(decided(study), out, launch, say) as (stage, run):
+        finish(stage, run, say)
+    return stage.path
+
+
+@contextmanager
+def under_way(
+    study: Study, out: Path, launch: Launch, say: Say, prepare: Callable[[Stage], None] | None = None
+) -> Iterator[tuple[Stage, RunFiles]]:
+    """A federation in a new folder below `out`, its run approved by every hospital, until the block ends.
+
+    `prepare` changes what is on disk before the first process starts.
+    """
+    stage = new_stage(study, out)
     say(f"the hospitals' data are written below {stage.path}")
-    cards = write_data(study, stage, launch)
-    found(stage, study, cards, say)
+    found(stage, study, write_data(study, stage, launch), say)
+    if prepare is not None:
+        prepare(stage)
     with ended_by_signals(), running(stage, say):
         run = propose(stage, study, say)
         approve(stage, run, say, study.deployment.approval_timeout)
-        finish(stage, run, say)
-    return stage.path
+        yield stage, run
+
+
+def new_stage(study: Study, out: Path) -> Stage:
+    """A new folder below `out` for a federation. InputError where its path is too long for a socket."""
+    names = tuple(f"site-{number}" for number in range(1, study.sites.count + 1))
+    stage = Stage(_new_folder(out, study.name), names)
+    check_place(SiteFolder(stage.site(names[-1])).socket)
+    return stage
 
 
 def write_data(study: Study, stage: Stage, launch: Launch) -> dict[str, Card | None]:
@@ -111,14 +134,18 @@ def found(stage: Stage, study: Study, cards: dict[str, Card | None], say: Say) -
 
 
 def site_toml(name: str, port: str, study: Study, card: Card | None) -> str:
-    """What the administrator of a hospital would fill in; all else are the defaults."""
+    """What the administrator of a hospital would fill in; all else are the defaults.
+
+    Networks train on the CPU, as in a simulation, so that both end in the same weights on any machine.
+    """
     patients = '"patients.csv"' if card is not None and card.unit == "patient" else '""'
     kind, path = ("dicom", "data") if card is None else ("npz", "data/images.npz")
     public = card is None or card.public
     classes = ", ".join(f'"{known}"' for known in study.data.classes)
     private = "" if study.private else "privacy_off = true\n"
     return (
-        f'name = "{name}"\n\n[coordinator]\naddress = "127.0.0.1:{port}"\n\n[data]\nkind = "{kind}"\n'
+        f'name = "{name}"\n\n[coordinator]\naddress = "127.0.0.1:{port}"\n\n[trainer]\ndevice = "cpu"\n\n'
+        f'[data]\nkind = "{kind}"\n'
         f'path = "{path}"\npatients = {patients}\nclasses = [{classes}]\n'
         f"published = true\npublic = {str(public).lower()}\n\n[policy]\n{private}"
         f"epsilon = {study.sites.epsilon_cap}\nepsilon_per_study = {study.sites.epsilon_cap}\n"
@@ -147,9 +174,11 @@ def running(stage: Stage, say: Say) -> Iterator[None]:
     """The daemons of all, until the block ends; each gets SIGTERM and has time to end in order."""
     make_folder(stage.path / "logs")
     with ExitStack() as stack:
-        stack.enter_context(_daemon(stage, say, "coordinator", "medgan-server", "up", stage.coordinator))
+        stack.enter_context(
+            _daemon(stage, say, "coordinator", "medgan-server", "up", "--dir", stage.coordinator)
+        )
         for name in stage.names:
-            stack.enter_context(_daemon(stage, say, name, "medgan-client", "run", stage.site(name)))
+            stack.enter_context(_daemon(stage, say, name, "medgan-client", "run", "--site", stage.site(name)))
         yield
 
 
@@ -186,14 +215,28 @@ def finish(stage: Stage, run: RunFiles, say: Say) -> None:
     if standing.state != "finished":
         raise RoundError(f"the run is {standing.state}: {standing.reason}; the logs are in {stage.path}/logs")
     name, release = run.run.name, stage.path / "release"
-    command(stage, say, "medgan-server", "release", name, release, "--dir", stage.coordinator)
+    policy = stage.path / "policy.toml"
+    write_atomically(policy, policy_text(_POLICY).encode())
+    asked = ("--policy", policy, "--accept-inconclusive", _ACCEPTED)
+    command(stage, say, "medgan-server", "release", name, release, *asked, "--dir", stage.coordinator)
+    command(stage, say, "medgan", "verify", release, "--trust", keys_by_telephone(stage))
+    say(f"report: {run.run.path / 'report.html'}")
+
+
+def keys_by_telephone(stage: Stage) -> Path:
+    """A folder with everybody's public keys, as whoever gets the release asks each of them for it."""
+    folder = stage.path / "trust"
+    make_folder(folder)
+    for name in stage.names:
+        shutil.copy(SiteFolder(stage.site(name)).public_card, folder / f"{name}.json")
+    shutil.copy(stage.coordinator / "coordinator.keys", folder)
+    return folder
 
 
 def command(stage: Stage, say: Say, name: str, *arguments: str | Path) -> str:
     """Run one command as a person would; what it printed. MedGANError where it fails, with its last line."""
     words = [str(argument) for argument in arguments]
-    shown = [str(Path(word).relative_to(stage.path)) if _below(word, stage.path) else word for word in words]
-    say(f"$ {shlex.join([name, *shown])}")
+    say(f"$ {_typed(stage, name, words)}")
     done = subprocess.run(
         _process(name, words), env=_environment(), capture_output=True, text=True, check=False
     )
@@ -205,7 +248,7 @@ def command(stage: Stage, say: Say, name: str, *arguments: str | Path) -> str:
 @contextmanager
 def _daemon(stage: Stage, say: Say, what: str, name: str, *arguments: str | Path) -> Iterator[None]:
     words = [str(argument) for argument in arguments]
-    say(f"$ {name} {words[0]} {Path(words[1]).relative_to(stage.path)} &")
+    say(f"$ {_typed(stage, name, words)} &")
     with (stage.path / "logs" / f"{what}.log").open("ab") as log:
         process = subprocess.Popen(
             _process(name, words), env=_environment(), stdout=log, stderr=log, start_new_session=True
@@ -244,6 +287,12 @@ def _environment() -> dict[str, str]:
     code = str(Path(client.__file__).resolve().parents[1])
     known = os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": f"{code}{os.pathsep}{known}" if known else code}
+
+
+def _typed(stage: Stage, name: str, words: Sequence[str]) -> str:
+    """The command line as a person in the federation's folder would type it."""
+    shown = [str(Path(word).relative_to(stage.path)) if _below(word, stage.path) else word for word in words]
+    return shlex.join([name, *shown])
 
 
 def _below(word: str, folder: Path) -> bool:

@@ -2,20 +2,22 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+from client.noise_log import in_file
 from client.site import RandomFor, SiteWorker
-from medgan_core.config import Study
-from medgan_core.data.archives import read_archive
+from medgan_core.config import LEAST_PATIENTS, SMALL_TASKS, Study
+from medgan_core.data.archives import Archive, read_archive
 from medgan_core.data.source import Card, Site, SiteData
 from medgan_core.errors import ConfigError, InputError, IntegrityError
 from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger, Witness
 from medgan_core.privacy.membership import Membership, own_key
 from medgan_core.privacy.noise import Keystream
-from medgan_core.privacy.sum_keys import verify_key_of
+from medgan_core.privacy.sum_keys import sign, verify_key_of
 from medgan_core.privacy.sum_session import Cohort
 from medgan_core.record import RunFolder, make_folder, read_json, write_json
 from medgan_core.seeds import Seeds
@@ -27,6 +29,10 @@ _DEFAULT_DATA = Path("..") / "shared" / "data"
 _HEADS = "ledger-heads.json"
 _COHORT = "cohort.json"
 _OWN_KEY = "secure-sum.key"
+_SIGNING_KEY = "signing.key"
+_RELEASE_KEY = "release.key"
+NOISE = "noise.jsonl"
+"""What a site read of its own noise, in its folder."""
 _keystream = Keystream()
 
 
@@ -66,6 +72,7 @@ def open_sites(study: Study, run: RunFolder, launch: Launch) -> tuple[Site, ...]
         root = run.path / "data"
         _make_phantoms(study, root)
     archive = read_archive(study.data, root, name=study.name)
+    _check_size(study, archive)
     sites = partition(archive, study, Seeds(study.seed))
     if alone := [site.name for site in sites if not len(site.held_out)]:
         raise ConfigError(
@@ -76,6 +83,21 @@ def open_sites(study: Study, run: RunFolder, launch: Launch) -> tuple[Site, ...]
     if launch.public or study.phantoms is not None:
         sites = tuple(_declared_public(site) for site in sites)
     return sites
+
+
+def _check_size(study: Study, archive: Archive) -> None:
+    """Refuse a private run on a published set of a few patients, whatever the study declares.
+
+    How many patients a published set has is public; elsewhere a site's own policy looks at its number.
+    """
+    patients, known = len(archive.data), archive.data.card.public
+    if study.private and study.task in SMALL_TASKS and known and patients < LEAST_PATIENTS:
+        raise ConfigError(
+            "privacy.mode",
+            study.privacy.mode,
+            f"off for task = {study.task} on {study.data.path}, which has {patients} patients: a private run "
+            f"needs {LEAST_PATIENTS} or more",
+        )
 
 
 def open_ledger(study: Study, run: RunFolder, launch: Launch, site: str) -> PrivacyLedger:
@@ -110,7 +132,28 @@ def make_worker(
     member = None
     if (cohort := pinned(study, run)) is not None:
         member = Membership(site.name, own_key(run.site(site.name) / _OWN_KEY), cohort)
-    return SiteWorker(study, site, run.name, ledger, run.site(site.name) / "sealed", random_for, member)
+    make_folder(folder := run.site(site.name))
+    return SiteWorker(
+        study,
+        site,
+        run.name,
+        ledger,
+        folder / "sealed",
+        random_for,
+        member,
+        partial(sign, signing_key(run, site.name)),
+        note=in_file(folder / NOISE, study.privacy.delta),
+    )
+
+
+def signing_key(run: RunFolder, site: str) -> bytes:
+    """The private key with which a simulated site signs its receipts; made at the first call."""
+    return own_key(run.site(site) / _SIGNING_KEY)
+
+
+def release_key(run: RunFolder) -> bytes:
+    """The private key with which a simulation signs its release; made at the first call."""
+    return own_key(run.path / _RELEASE_KEY)
 
 
 def pin(study: Study, run: RunFolder, sites: Sequence[Site]) -> None:
@@ -136,7 +179,7 @@ def pinned(study: Study, run: RunFolder) -> Cohort | None:
 
 
 def pooled(sites: Sequence[Site], card: Card) -> tuple[SiteData, SiteData]:
-    """All training and all held-out patients in one place: for public sets alone."""
+    """All training and all held-out patients in one place, each once: for public sets alone."""
     return _join([site.training for site in sites], card), _join([site.held_out for site in sites], card)
 
 
@@ -144,6 +187,7 @@ def _join(parts: Sequence[SiteData], card: Card) -> SiteData:
     import torch
 
     offsets, patients = [], 0
+    parts = list(_once(parts))
     for part in parts:
         offsets.append(part.owner + patients)
         patients += len(part)
@@ -154,6 +198,15 @@ def _join(parts: Sequence[SiteData], card: Card) -> SiteData:
         torch.cat([part.images for part in parts]),
         torch.cat([part.labels for part in parts]),
     )
+
+
+def _once(parts: Sequence[SiteData]) -> Iterator[SiteData]:
+    """Without the patients of earlier parts: those that a study names judge at every site."""
+    seen: set[str] = set()
+    for part in parts:
+        fresh = [i for i, patient in enumerate(part.patients) if patient not in seen]
+        seen.update(part.patients)
+        yield part if len(fresh) == len(part) else part.of_patients(fresh)
 
 
 def _make_phantoms(study: Study, root: Path) -> None:

@@ -18,22 +18,26 @@ def partition(archive: Archive, study: Study, seeds: Seeds) -> tuple[Site, ...]:
 
     By "dirichlet" every site gets a mix of labels from Dirichlet(alpha) and a size from
     lognormal(0, size_skew); alpha → ∞ and size_skew = 0 make sites alike (Hsu et al. 2019,
-    arXiv:1909.06335). Every site trains on at least one patient. Raises ConfigError where the study and
-    the set do not agree on the sites.
+    arXiv:1909.06335). Every site trains on at least one patient. Patients whom a
+    study without privacy names in `data.hold_out` judge at every site, since they may be fewer than the
+    sites. Raises ConfigError where the study and the set do not agree on the sites.
     """
     if study.sites.assign == "manifest":
         names, site_of = _by_manifest(archive, study.sites.count)
     else:
         names, site_of = _by_dirichlet(archive, study, seeds)
-    return tuple(_site(archive, name, site_of == s, study.sites.assign) for s, name in enumerate(names))
+    shared = bool(study.data.hold_out) and not study.private
+    return tuple(
+        _site(archive, name, site_of == s, study.sites.assign, shared) for s, name in enumerate(names)
+    )
 
 
-def _site(archive: Archive, name: str, here: NDArray[np.bool_], assign: str) -> Site:
+def _site(archive: Archive, name: str, here: NDArray[np.bool_], assign: str, shared: bool) -> Site:
     held_out = np.asarray(archive.held_out)
     training = np.flatnonzero(here & ~held_out).tolist()
     if not training:
         raise ConfigError("sites.assign", assign, f"a patient to train on at every site; {name} has none")
-    judging = np.flatnonzero(here & held_out).tolist()
+    judging = np.flatnonzero((here | shared) & held_out).tolist()
     return Site(name, archive.data.of_patients(training), archive.data.of_patients(judging))
 
 

@@ -117,9 +117,7 @@ class Terminal(Silent):
     def begin(self, study: Study, done: int) -> None:
         """Start the bar of the whole run."""
         self._sites = study.sites.count
-        self._whole = self._bars.add_task(
-            f"run of {study.name}", total=study.training_rounds + 2 + study.gated, completed=done
-        )
+        self._whole = self._bars.add_task(f"run of {study.name}", total=study.round_count, completed=done)
         self._every = study.training_rounds // study.rounds if study.rounds else 1
 
     def watch(self, exchange: Exchange) -> Exchange:

@@ -4,8 +4,9 @@ Texts become positions here: patients get keys and owners, labels get classes, a
 or not by a function of that patient alone.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,12 +30,14 @@ class Archive:
     """All patients of a set, not yet divided among sites.
 
     `data` pools them in the order of the files; `held_out` and `site_of` have one entry for each patient;
-    `site_of` is None where no manifest names sites.
+    `site_of` is None where no manifest names sites. `left_out` counts by reason the images without what the
+    study needs.
     """
 
     data: SiteData
     held_out: tuple[bool, ...]
     site_of: tuple[str, ...] | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_archive(data: DataConfig, root: Path, *, name: str) -> Archive:
@@ -51,17 +54,25 @@ def read_archive(data: DataConfig, root: Path, *, name: str) -> Archive:
     labels, classes = _classes(records, data.classes)
     keys, owner = _owners(records.patients)
     card = _card(data, name, classes, records, place)
+    _check_sites(records)
     return Archive(
         data=SiteData(card, keys, owner, records.images, labels),
-        held_out=_held_out(data, records, keys, owner),
+        held_out=_named(data, card, keys) if data.hold_out else _held_out(data, records, keys, owner),
         site_of=_sites(records, keys, owner),
+        left_out=dict(sorted(Counter(left.reason for left in records.left_out).items())),
     )
 
 
 def _dicom_files(data: DataConfig, place: Place) -> Records:
-    from medgan_core.data.dicom import read_dicom_folder
+    from medgan_core.data.dicom.folder import read_dicom_folder, read_volumes
 
-    return read_dicom_folder(data, place)
+    return read_volumes(data, place) if data.depth else read_dicom_folder(data, place)
+
+
+def _nifti_files(data: DataConfig, place: Place) -> Records:
+    from medgan_core.data.nifti import read_nifti
+
+    return read_nifti(data, place)
 
 
 READERS: Mapping[str, Callable[[DataConfig, Place], Records]] = {
@@ -69,6 +80,7 @@ READERS: Mapping[str, Callable[[DataConfig, Place], Records]] = {
     "npz": read_npz,
     "folder": read_folder,
     "dicom": _dicom_files,
+    "nifti": _nifti_files,
 }
 
 
@@ -77,21 +89,20 @@ def _card(data: DataConfig, name: str, classes: tuple[str, ...], records: Record
     return Card(
         name=name,
         classes=classes,
-        image_shape=(data.channels, data.image_size, data.image_size),
+        image_shape=data.image_shape,
         modality=data.modality,
         unit=records.unit,
         public=known is not None,
         source=known.address if known else "",
         licence=known.licence if known else "",
+        channels=data.channel_names,
     )
 
 
 def _source(records: Records, place: Place) -> PublishedSet | None:
     """The published set that all files come from; one file more, and the set is not the published one."""
     known = published(place.path)
-    if known is None or not {place.folder / file for file in known.files}.issuperset(records.files):
-        return None
-    return known
+    return known if known is not None and known.holds(place.folder, records.files) else None
 
 
 def _owners(patients: tuple[str, ...]) -> tuple[tuple[str, ...], Tensor]:
@@ -107,6 +118,23 @@ def _held_out(data: DataConfig, records: Records, keys: tuple[str, ...], owner: 
     held = torch.zeros(len(keys), dtype=torch.bool)
     held[owner[torch.tensor(records.official)]] = True
     return tuple(held.tolist())
+
+
+def _named(data: DataConfig, card: Card, keys: tuple[str, ...]) -> tuple[bool, ...]:
+    """Exactly the patients that the study names, which it may do where everybody knows them."""
+    if not card.public:
+        raise ConfigError("data.hold_out", data.hold_out, "[]: only patients of a published set are named")
+    for name in data.hold_out:
+        if name not in keys:
+            raise ConfigError("data.hold_out", name, f"patients of the set, such as {', '.join(keys[:5])}")
+    return tuple(key in data.hold_out for key in keys)
+
+
+def _check_sites(records: Records) -> None:
+    """Refuse a site all of whose images were left out."""
+    for left in records.left_out:
+        if left.site and left.site not in (records.sites or ()):
+            raise DataError(f"site {left.site}: all images are left out: {left.reason}")
 
 
 def _sites(records: Records, keys: tuple[str, ...], owner: Tensor) -> tuple[str, ...] | None:

@@ -1,6 +1,6 @@
 """What a site holds. Public: `Card`. Private: everything else, the number of patients too."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-HELD_OUT_PERCENT = 15
+from medgan_core.config import HELD_OUT_PERCENT
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Card:
 
     `image_shape` is (channels, height, width). `unit` says whom the privacy protects: a patient with all
     images, or a single image where the set has no patient keys. `public` is true only where the person who
-    is responsible for the data has declared the real images public.
+    is responsible for the data has declared the real images public. `channels` names each channel, the last
+    one "mask" where it is one; () is a plain image.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Card:
     public: bool
     source: str = ""
     licence: str = ""
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,13 @@ class SiteData:
         kept = owner >= 0
         patients = tuple(self.patients[i] for i in chosen)
         return SiteData(self.card, patients, owner[kept], self.images[kept], self.labels[kept])
+
+    def of_labels(self, labels: Collection[int]) -> "SiteData":
+        """The images of these labels, and the patients who have one: a function of each image alone."""
+        kept = torch.isin(self.labels, torch.tensor(sorted(labels), dtype=torch.int64))
+        chosen, owner = self.owner[kept].unique(return_inverse=True)
+        patients = tuple(self.patients[i] for i in chosen.tolist())
+        return SiteData(self.card, patients, owner, self.images[kept], self.labels[kept])
 
     def at_most(self, images_per_patient: int) -> "SiteData":
         """At most m images of each patient, chosen by their content: a function of that patient alone."""

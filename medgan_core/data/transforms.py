@@ -76,10 +76,29 @@ def prepare_each(
     return prepared
 
 
+def at_spacing(image: NDArray[np.float32], spacing: tuple[float, float], data: DataConfig) -> NDArray[Any]:
+    """An image [h, w] or [h, w, c] with pixels of `spacing` mm (rows, columns), in pixels of `data.spacing`.
+
+    The result has `data.image_size` a side, cropped or padded with 0 around the middle.
+    """
+    transforms, side = _monai(), data.image_size
+    for axis, mm in enumerate(spacing):  # what lies outside of the result is not resampled at all
+        margin = max(0, image.shape[axis] - math.ceil(side * data.spacing / mm) - 2) // 2
+        image = image.take(range(margin, image.shape[axis] - margin), axis=axis)
+    size = [max(1, round(n * mm / data.spacing)) for n, mm in zip(image.shape[:2], spacing, strict=True)]
+    shrinking = all(new <= old for new, old in zip(size, image.shape[:2], strict=True))
+    mode: dict[str, Any] = {"mode": "area"} if shrinking else {"mode": "bilinear", "align_corners": False}
+    steps = (transforms.Resize(size, **mode), transforms.ResizeWithPadOrCrop((side, side)))
+    channels = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    fitted = _plain(transforms.Compose(steps)(torch.from_numpy(np.array(channels)))).numpy()
+    return fitted[0] if image.ndim == 2 else fitted.transpose(1, 2, 0)
+
+
 def augmentation(data: DataConfig) -> Augmentation | None:
     """What varies training images [n, c, s, s] in [-1, 1], each on its own, or None where nothing is asked.
 
-    The shape stays; all randomness comes from the generator that the caller gives.
+    The shape stays, all channels move alike, and a mask stays one of -1 and 1. All randomness comes from the
+    generator that the caller gives.
     """
     transforms = _monai()
     steps = []
@@ -97,7 +116,10 @@ def augmentation(data: DataConfig) -> Augmentation | None:
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         compose.set_random_state(seed=int(torch.randint(2**31, (), generator=generator)))
-        return torch.stack([_plain(compose(image)) for image in images])
+        varied = torch.stack([_plain(compose(image)) for image in images])
+        if data.masks:  # a rotation interpolates
+            varied[:, -1] = torch.where(varied[:, -1] > 0, 1.0, -1.0)
+        return varied
 
     return augment
 

@@ -59,15 +59,16 @@ def train_classifier(
     """Train a classifier on images [n, c, h, w] in [-1, 1] with labels [n] in [0, classes).
 
     Small sets get more epochs, so that there are at least 300 steps. `seed` decides on weights, order and
-    dropout; the global generators are left as they were. Returned in evaluation mode, on the images' device.
+    dropout; the global generators are left as they were. Of one class alone there is nothing to learn.
+    Returned in evaluation mode, on the images' device.
 
     Raises:
         DataError: there are no images.
     """
     if len(images) == 0:
         raise DataError("A classifier needs training images: there are none. Check the set that it is given.")
-    epochs = max(epochs, ceil(MINIMUM_STEPS / ceil(len(images) / batch)))
-    images = _seen(images)
+    epochs = max(epochs, ceil(MINIMUM_STEPS / ceil(len(images) / batch))) if classes > 1 else 0
+    images = seen(images)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         classifier = make_classifier(images.shape[1], classes).to(images.device)
@@ -83,12 +84,16 @@ def train_classifier(
 
 @torch.no_grad()
 def class_scores(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Probabilities [n, K], float64, of the classes of images [n, c, h, w] in [-1, 1]."""
-    logits = torch.cat([classifier(_seen(part)) for part in images.split(SCORING_BATCH)])
-    return logits.double().softmax(dim=1)
+    """Probabilities [n, K], float64, of the classes of images [n, c, h, w] in [-1, 1].
+
+    Computed on the classifier's device, in parts, and given back on that of the images.
+    """
+    device = next(classifier.parameters()).device
+    logits = torch.cat([classifier(seen(part.to(device))) for part in images.split(SCORING_BATCH)])
+    return logits.to(images.device).double().softmax(dim=1)
 
 
-def _seen(images: Tensor) -> Tensor:
+def seen(images: Tensor) -> Tensor:
     """Images as the classifier sees them: larger ones averaged down to 64 pixels a side."""
     side = images.shape[-1]
     return nn.functional.adaptive_avg_pool2d(images, LARGEST_SIDE) if side > LARGEST_SIDE else images

@@ -113,6 +113,9 @@ def upsamplings(size: int) -> tuple[int, int]:
 def calibrate(generator: nn.Module, latent: Tensor, labels: Tensor) -> None:
     """Set BatchNorm's running statistics to those of these fakes, in place. Fakes alone: post-processing."""
     norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        generator.eval()
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn, optim
 
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask
 
 Anchor = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,7 +47,7 @@ def balanced_labels(count: int, classes: int) -> Tensor:
 
 
 def generator_step(
-    task: GanTask,
+    task: SynthesisTask,
     generator: nn.Module,
     discriminator: nn.Module | None,
     optimizer: optim.Optimizer,
@@ -62,7 +62,7 @@ def generator_step(
     `anchor(fakes, labels)` is the mismatch to the released embedding: a loss made of released values alone.
     """
     fakes = task.sample(generator, labels, random)
-    loss = torch.zeros(())
+    loss = torch.zeros((), device=fakes.device)
     if discriminator is not None:
         loss = loss + task.generator_loss(discriminator, fakes, labels).mean()
     if anchor is not None and anchor_weight > 0:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medgan_core.config import OneShotConfig
-from medgan_core.privacy.gabor import gabor_magnitudes
+from medgan_core.gabor import gabor_magnitudes
 from medgan_core.privacy.grid import to_grid
 from medgan_core.seeds import Seeds
 
@@ -27,14 +27,18 @@ class Features:
 
     One block of cosines and sines for each bandwidth, of the pixels (`frequencies`) and of Gabor magnitudes
     (`gabor_frequencies`); a bandwidth is the variance of the kernel per pixel or per magnitude, of images in
-    [0, 1]. Images of more than 32 pixels a side are averaged down first.
+    [0, 1]. Images of more than 32 pixels a side are averaged down first. With `apart` each channel has
+    magnitudes of its own: modalities are no colours, and their mean shows neither.
     """
 
     frequencies: tuple[Tensor, ...]
     gabor_frequencies: tuple[Tensor, ...] = ()
+    apart: bool = False
 
     @classmethod
-    def of(cls, asked: OneShotConfig, image_shape: tuple[int, int, int], seeds: Seeds) -> "Features":
+    def of(
+        cls, asked: OneShotConfig, image_shape: tuple[int, int, int], seeds: Seeds, *, apart: bool = False
+    ) -> "Features":
         """The features of a study: the same at every site, from its public seed."""
         channels, side, _ = image_shape
         side = min(side, _LARGEST_SIDE)
@@ -46,8 +50,14 @@ class Features:
                 for bandwidth in bandwidths
             )
 
-        magnitudes = gabor_magnitudes(torch.zeros(1, 1, side, side)).shape[1]
-        return cls(blocks(channels * side**2, asked.bandwidths), blocks(magnitudes, asked.gabor_bandwidths))
+        shown = torch.zeros(1, channels if apart else 1, side, side)
+        pixels = blocks(channels * side**2, asked.bandwidths)
+        return cls(pixels, blocks(_magnitudes(shown, apart).shape[1], asked.gabor_bandwidths), apart)
+
+    def to(self, device: torch.device) -> "Features":
+        """The same features, for images on this device."""
+        blocks, gabor = self.frequencies, self.gabor_frequencies
+        return Features(tuple(b.to(device) for b in blocks), tuple(b.to(device) for b in gabor), self.apart)
 
     @property
     def size(self) -> int:
@@ -62,10 +72,18 @@ class Features:
         pixels = images.flatten(1)
         angles = [pixels @ block for block in self.frequencies]
         if self.gabor_frequencies:
-            magnitudes = gabor_magnitudes(images)
+            magnitudes = _magnitudes(images, self.apart)
             angles += [magnitudes @ block for block in self.gabor_frequencies]
         joined = torch.cat(angles, dim=1)
         return torch.cat([joined.cos(), joined.sin()], dim=1) / math.sqrt(joined.shape[1])
+
+
+def _magnitudes(images: Tensor, apart: bool) -> Tensor:
+    """Gabor magnitudes of the mean of all channels, or of every channel, [n, g]."""
+    if not apart:
+        return gabor_magnitudes(images)
+    each = gabor_magnitudes(images.flatten(0, 1)[:, None])
+    return each.reshape(len(images), -1)
 
 
 def patient_sum(features: Tensor, labels: Tensor, owner: Tensor, classes: int, count_weight: float) -> Tensor:

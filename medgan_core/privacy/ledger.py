@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 
 from medgan_core.errors import DataError, LedgerError, ReceiptError
 from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
+from medgan_core.patients import Pseudonym
 from medgan_core.privacy.accounts import (
     Books,
     Charged,
@@ -124,7 +125,7 @@ class PrivacyLedger:
                 self._append("enrol", {"account": account, "merged": touched[1:], "patients": unknown})
         return account
 
-    def pseudonym(self, patient: str) -> str:
+    def pseudonym(self, patient: str) -> Pseudonym:
         """The name under which this ledger knows a patient: an HMAC, in hex; it never leaves the site."""
         return self._key.pseudonym(patient)
 
@@ -329,19 +330,7 @@ class PrivacyLedger:
         )
 
     def _compare(self, witness: Witness) -> None:
-        name, books = self.path.name, self._books
-        if books.ledger != witness.ledger:
-            raise LedgerError(f"{name} is another ledger than the one known outside. {witness.way_forward()}")
-        if books.sequence < witness.sequence:
-            raise LedgerError(
-                f"{name} is older than a copy of its head held outside: it ends at entry {books.sequence}, "
-                f"entry {witness.sequence} is known. {witness.way_forward()}"
-            )
-        if self._chain.hash_at(witness.sequence) != witness.head:
-            raise LedgerError(
-                f"{name}: entry {witness.sequence} is not the one known outside, so the ledger was restored "
-                f"from an older copy or rewritten. {witness.way_forward()}"
-            )
+        witness.check(self.path.name, self._books.ledger, self._books.sequence, self._chain.hash_at)
 
     @contextmanager
     def _change(self) -> Iterator[None]:

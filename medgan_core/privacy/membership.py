@@ -44,7 +44,7 @@ def own_key(path: Path) -> bytes:
             os.fsync(file.fileno())
         fsync_folder(path.parent)
     except OSError as error:
-        raise IntegrityError(f"{path.name}: {error.strerror}; check the folder of the site") from None
+        raise IntegrityError(f"{path.name}: {error.strerror}; check the folder of the key") from None
     return _read(path)
 
 
@@ -52,6 +52,6 @@ def _read(path: Path) -> bytes:
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise IntegrityError(
-            f"{path.name} is damaged: remove it, and have the new public key pinned at all sites"
+            f"{path.name} is damaged: bring back a copy, or remove it and have the new key pinned by all"
         )
     return key

@@ -5,33 +5,30 @@ ledger is charged with; so the guarantee and the mechanism cannot drift apart.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from torch import Tensor, nn, optim
 
 from medgan_core.config import GATE_SIZE, Precision, Study
 from medgan_core.errors import ConfigError
-from medgan_core.messages import AccountName, Event, Phase, phase_at
-from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites, smallest_noise
+from medgan_core.messages import AccountName, Event, Phase, last_phases, phase_at
+from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites
 from medgan_core.privacy.book_keeping import ExampleLoss
 from medgan_core.privacy.engine import PrivateOptimizer, clipped_grid_sum
-from medgan_core.privacy.grid import room, sensitivity_of_gradients, share_deviation
 from medgan_core.privacy.noise import SecretRandom
+from medgan_core.privacy.noise_levels import Noise, joint_event, noise_of, sum_event
+from medgan_core.privacy.noise_watch import NoiseWatch
 from medgan_core.privacy.sum_rules import SumRules
 
 Rule = Callable[..., optim.Optimizer]
-_Mechanism = Callable[[float], tuple[Event, ...]]
 
 _PHASES: dict[AccountName, tuple[Phase, ...]] = {
-    "training": (Phase.ONE_SHOT, Phase.TRAIN),
-    "held_out": (Phase.GATE, Phase.EVALUATE),
+    "training": (Phase.ONE_SHOT, Phase.TRAIN, Phase.ATTACK),
+    "held_out": (Phase.GATE, Phase.EVALUATE, Phase.CONTROL),
 }
-_SUMMED = (Phase.ONE_SHOT, Phase.GATE, Phase.EVALUATE)
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,17 @@ class PrivacyPlan:
     `sampling_rate` q: each patient joins each discriminator step with this probability. `nominal_batch`: the
     public divisor of the noisy gradient sum. `steps` are those of one round.
 
-    With `gate` a query of held-out patients decides between the one-shot and the refined generator.
+    With `gate` a query of held-out patients decides between the one-shot and the refined generator. With
+    `attack_size` above 0 two queries of so many numbers tell how attacks on the generator fare; training
+    patients join the first with the probability `attack_rate`, held-out ones the second with `control_rate`.
 
     Under secure sum (`sum_threshold` above 0) the multipliers of the one-shot query, gate and evaluation are
     those of the noise that the rules `sum_…` leave in a sum; `sizes` are the numbers in it. Such a round may
     be charged `max_repeats` times more. The noise of the steps is each site's own, unless `gradient_size`
     says how many weights the discriminator has: then each step is a round of its own, in which the sites'
     gradients are summed securely and `noise_multiplier` is that of the noise left in the sum.
+
+    A `first_round` of 1 is that of a task whose fakes depend on patients: there is no one-shot query.
     """
 
     private: bool
@@ -74,6 +75,12 @@ class PrivacyPlan:
     gate: bool = False
     gate_noise_multiplier: float = 0.0
     gradient_size: int = 0
+    first_round: int = 0
+    attack_size: int = 0
+    attack_rate: float = 0.0
+    control_rate: float = 0.0
+    attack_noise_multiplier: float = 0.0
+    control_noise_multiplier: float = 0.0
 
     @classmethod
     def of(cls, study: Study, unit: Literal["patient", "image"]) -> "PrivacyPlan":
@@ -84,7 +91,7 @@ class PrivacyPlan:
         asked = study.privacy
         if study.strategy == "auto":
             raise ConfigError("strategy", "auto", "one_shot or refine: ask the planner first")
-        noise = _noise(study) if study.private else _Noise()
+        noise = noise_of(study) if study.private else Noise()
         return cls(
             private=study.private,
             unit=unit,
@@ -102,6 +109,12 @@ class PrivacyPlan:
             evaluation_noise_multiplier=noise.evaluation,
             gate=study.gated,
             gate_noise_multiplier=noise.gate,
+            first_round=study.first_round,
+            attack_size=study.attack_size,
+            attack_rate=study.attack_rate if study.attacks else 0.0,
+            control_rate=study.control_rate if study.attacks else 0.0,
+            attack_noise_multiplier=noise.attack,
+            control_noise_multiplier=noise.control,
             **_of_sums(study),
         )
 
@@ -109,20 +122,39 @@ class PrivacyPlan:
         """What one round of this phase does to its account."""
         if phase is Phase.TRAIN:
             if self.rules is not None and self.gradient_size:
-                return _joint_event(self.noise_multiplier, self.sampling_rate, self.rules, self.gradient_size)
+                return joint_event(self.noise_multiplier, self.sampling_rate, self.rules, self.gradient_size)
             return Event(self.noise_multiplier, self.sampling_rate, self.steps)
         sigma, size = {
             Phase.ONE_SHOT: (self.one_shot_noise_multiplier, self.one_shot_size),
             Phase.GATE: (self.gate_noise_multiplier, GATE_SIZE),
             Phase.EVALUATE: (self.evaluation_noise_multiplier, self.evaluation_size),
+            Phase.ATTACK: (self.attack_noise_multiplier, self.attack_size),
+            Phase.CONTROL: (self.control_noise_multiplier, self.attack_size),
         }[phase]
+        rate = {Phase.ATTACK: self.attack_rate, Phase.CONTROL: self.control_rate}.get(phase, 1.0)
         if self.rules is None:
-            return Event(sigma, 1.0, 1)
-        return _sum_event(sigma, self.rules, size, self.max_images_per_patient)
+            return Event(sigma, rate, 1)
+        return sum_event(sigma, rate, self.rules, size, self.max_images_per_patient)
+
+    def deviation(self, phase: Phase) -> float:
+        """The standard deviation of what this site adds to each number in a round of this phase."""
+        event = self.event(phase)
+        if event.shares:
+            return event.share_deviation
+        return event.noise_multiplier * (self.clip_norm if phase is Phase.TRAIN else 1.0)
+
+    def watch(self, phase: Phase) -> NoiseWatch:
+        """A watch over the noise of one round; without privacy it sees nothing."""
+        return NoiseWatch(self.event(phase), self.deviation(phase) if self.private else 0.0)
 
     def phase(self, number: int) -> Phase | None:
         """The phase of a round; None for a number that the run does not have."""
-        return phase_at(number, self.rounds, self.gate)
+        return phase_at(number, self.rounds, self.gate, self.first_round, self.attack_size > 0)
+
+    @property
+    def last_round(self) -> int:
+        """The number of the run's last round."""
+        return self.rounds + len(last_phases(self.gate, self.attack_size > 0))
 
     @property
     def rules(self) -> SumRules | None:
@@ -133,11 +165,11 @@ class PrivacyPlan:
 
     def summed(self, phase: Phase) -> bool:
         """Whether a phase goes through a secure sum."""
-        return self.rules is not None and (phase in _SUMMED or self.gradient_size > 0)
+        return self.rules is not None and (phase is not Phase.TRAIN or self.gradient_size > 0)
 
     @staticmethod
     def account(phase: Phase) -> AccountName:
-        """Whose budget a phase draws on: gate and evaluation see held-out patients alone."""
+        """Whose budget a phase draws on: gate, evaluation and control see held-out patients alone."""
         return "held_out" if phase in _PHASES["held_out"] else "training"
 
     def events(self, account: AccountName) -> tuple[Event, ...]:
@@ -149,9 +181,10 @@ class PrivacyPlan:
         return self._events(account, repeats=self.max_repeats)
 
     def _events(self, account: AccountName, repeats: int) -> tuple[Event, ...]:
-        rounds = {Phase.ONE_SHOT: 1, Phase.TRAIN: self.rounds, Phase.GATE: int(self.gate), Phase.EVALUATE: 1}
+        rounds = dict.fromkeys(last_phases(self.gate, self.attack_size > 0), 1)
+        rounds |= {Phase.ONE_SHOT: int(not self.first_round), Phase.TRAIN: self.rounds}
         times = {phase: count * (1 + repeats * self.summed(phase)) for phase, count in rounds.items()}
-        return tuple(self.event(phase) for phase in _PHASES[account] for _ in range(times[phase]))
+        return tuple(self.event(phase) for phase in _PHASES[account] for _ in range(times.get(phase, 0)))
 
     def epsilon(self) -> float:
         """ε of the run: the larger of its two accounts, composed over the sites a patient may be at.
@@ -214,10 +247,13 @@ class PrivacyPlan:
         *,
         physical_batch: int | None = None,
         precision: Precision = "float32",
+        free_parts: Sequence[str] = (),
+        watch: NoiseWatch | None = None,
     ) -> PrivateOptimizer:
         """The optimiser through which data may reach weights of `network`; `make(parameters)` is its rule.
 
         Several networks come in a ModuleDict and each has its own rule: by its name, or all of the same kind.
+        No patient reaches its `free_parts`, by their dotted names.
         """
         networks = dict(network.items()) if isinstance(network, nn.ModuleDict) else {"": network}
         makers = make if isinstance(make, Mapping) else dict.fromkeys(networks, make)
@@ -230,6 +266,8 @@ class PrivacyPlan:
             random=random,
             physical_batch=physical_batch,
             precision=precision,
+            free_parts=[network.get_submodule(name) for name in free_parts],
+            watch=watch,
         )
 
 
@@ -249,91 +287,3 @@ def _of_sums(study: Study) -> dict[str, int]:
         "evaluation_size": sizes[1],
         "gradient_size": study.discriminator_size if study.joint else 0,
     }
-
-
-def _sum_event(sigma: float, rules: SumRules, size: int, images: int) -> Event:
-    return _shared_event(sigma, 1.0, rules, size, share_deviation(sigma, rules.shares, images, size))
-
-
-def _joint_event(sigma: float, sampling_rate: float, rules: SumRules, size: int) -> Event:
-    deviation = sigma * sensitivity_of_gradients(size) / math.sqrt(rules.shares)
-    return _shared_event(sigma, sampling_rate, rules, size, deviation)
-
-
-def _shared_event(sigma: float, sampling_rate: float, rules: SumRules, size: int, deviation: float) -> Event:
-    if not room(deviation * math.sqrt(rules.sites)):
-        raise ConfigError("noise multiplier", sigma, "less noise: a secure sum would wrap around")
-    return Event(sigma, sampling_rate, 1, rules.shares, size, deviation)
-
-
-class _Noise(NamedTuple):
-    """Noise multipliers."""
-
-    one_shot: float = 0.0
-    steps: float = 0.0
-    gate: float = 0.0
-    evaluation: float = 0.0
-
-
-@lru_cache(maxsize=64)
-def _noise(study: Study) -> _Noise:
-    """The noise that a study's ε asks for.
-
-    The one-shot query alone is given `one_shot_share` of ε, all of it when there are no rounds; the steps get
-    what composition leaves. So it is with the gate, its `gate_share`, and the evaluation.
-    """
-    asked, steps = study.privacy, study.rounds * study.training.discriminator_steps
-    (first_size, last_size), share = study.sizes_of_sums, asked.one_shot_share if steps else 1.0
-    first, choice, last = (_query(study, size) for size in (first_size, GATE_SIZE, last_size))
-    judging = study.evaluation.epsilon or asked.epsilon
-    gate = 0.0
-    if study.gated:
-        gate = _search(study, "evaluation.epsilon", choice, study.evaluation.gate_share * judging)
-    chosen = choice(gate) if gate else ()
-    evaluation = _search(study, "evaluation.epsilon", lambda sigma: chosen + last(sigma), judging)
-    one_shot = asked.one_shot_noise_multiplier
-    if one_shot is None:
-        one_shot = _search(study, "privacy.epsilon", first, share * asked.epsilon)
-    start = first(one_shot)
-
-    def training(sigma: float) -> tuple[Event, ...]:
-        return start + at_sites((_steps(study, sigma),), asked.max_sites_per_patient)
-
-    if asked.noise_multiplier is not None or not steps:
-        return _Noise(one_shot, asked.noise_multiplier or 1.0, gate, evaluation)
-    return _Noise(one_shot, _search(study, "privacy.epsilon", training, asked.epsilon), gate, evaluation)
-
-
-def _steps(study: Study, sigma: float) -> Event:
-    """All discriminator steps of a run, by their noise multiplier."""
-    rate, steps = study.privacy.sampling_rate, study.rounds * study.training.discriminator_steps
-    rules = _rules(study)
-    if rules is None or not study.joint:
-        return Event(sigma, rate, steps)
-    return replace(_joint_event(sigma, rate, rules, study.discriminator_size), steps=steps)
-
-
-def _rules(study: Study) -> SumRules | None:
-    asked = study.privacy
-    return SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
-
-
-def _search(study: Study, name: str, events: _Mechanism, target: float) -> float:
-    """The smallest noise multiplier that keeps ε within `target`; ConfigError if there is none."""
-    try:
-        return smallest_noise(events, target, study.privacy.delta)
-    except ValueError as error:
-        raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
-
-
-def _query(study: Study, size: int) -> _Mechanism:
-    """The events, by its noise multiplier, of one query of so many numbers at all sites of a patient."""
-    asked = study.privacy
-    rules = _rules(study)
-
-    def events(sigma: float) -> tuple[Event, ...]:
-        images = asked.max_images_per_patient
-        event = _sum_event(sigma, rules, size, images) if rules else Event(sigma, 1.0, 1)
-        return at_sites((event,), asked.max_sites_per_patient)
-
-    return events

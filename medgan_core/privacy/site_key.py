@@ -5,7 +5,6 @@ it gets its name after the first entry is on disk. So a key without a ledger alw
 lost, and never that its creation was cut short.
 """
 
-import hmac
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from medgan_core.disk import fsync_folder
 from medgan_core.errors import LedgerError
+from medgan_core.patients import Pseudonym
 from medgan_core.privacy.chain import file_errors
 
 _LENGTH = 32
@@ -25,9 +25,9 @@ class SiteKey:
 
     secret: bytes = field(repr=False)
 
-    def pseudonym(self, patient: str) -> str:
-        """HMAC-SHA256 of a patient key, in hex."""
-        return hmac.new(self.secret, patient.encode("utf-8", "surrogatepass"), sha256).hexdigest()
+    def pseudonym(self, patient: str) -> Pseudonym:
+        """HMAC-SHA256 of a patient key, in hex; a pseudonym stays what it is."""
+        return Pseudonym.of(self.secret, patient)
 
     def fingerprint(self) -> str:
         """A public value by which a ledger knows its own key again."""

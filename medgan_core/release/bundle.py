@@ -1,8 +1,11 @@
 """A release: a generator with its card, receipts and provenance, in one folder that proves itself.
 
-    generator.safetensors  generator.json  card.json  card.md  receipts.json  study.toml  manifest.json
+    generator.safetensors  generator.json  card.json  card.md  receipts.json  study.toml
+    configs/metadata.json  configs/inference.json  manifest.json  manifest.sig
+    report.html  report.pdf  samples/0000.dcm …  (after a release check)
 
-`manifest.json` is written last and holds the SHA-256 of all others. Nothing in the folder is pickle.
+`manifest.json` is written last and holds the SHA-256 of all others; `manifest.sig`, where the coordinator has
+a key, is its signature over them. `configs/` make the folder a MONAI bundle. Nothing in it is pickle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer
 from safetensors import numpy as safetensors
 from torch import Tensor, nn
 
-from medgan_core.config import Study, TrainingConfig
+from medgan_core.config import MappingConfig, Study, Task, TrainingConfig
 from medgan_core.data.source import Card
 from medgan_core.errors import ConfigError, InputError, MedGANError, RefusedError, ReleaseError
-from medgan_core.gan.task import GanTask
-from medgan_core.gan.tasks import TASKS
+from medgan_core.gan.task import GanTask, PatientTask, synthesis_of
+from medgan_core.gan.tasks import TASKS, make_task
 from medgan_core.messages import Array, Arrays, Receipt
 from medgan_core.privacy.plan import PrivacyPlan
-from medgan_core.record import write_atomically, write_json
+from medgan_core.record import make_folder, write_atomically, write_json
 from medgan_core.release.card import ReleaseCard
 from medgan_core.release.card_text import markdown
 from medgan_core.release.files import (
@@ -38,6 +41,10 @@ from medgan_core.release.files import (
     write_manifest,
 )
 from medgan_core.release.labels import label_array, label_counts
+from medgan_core.release.monai_configs import configs
+from medgan_core.release.ports import ports
+from medgan_core.release.purposes import check_command, command_of, input_channels
+from medgan_core.release.signature import sign_manifest
 from medgan_core.release.spending import check_receipts
 from medgan_core.release.swap import swapped_in
 from medgan_core.seeds import Seeds
@@ -47,6 +54,7 @@ _BATCH = 64
 _REBUILD = {"loss", "latent_size", "generator_width", "discriminator_width", "spatial_noise"}
 Wanted = int | np.integer[Any] | Mapping[str, int] | Tensor | NDArray[Any]
 Side = Literal[28, 32, 64, 128]
+Channels = Annotated[int, Field(ge=1, le=64)]
 
 
 class GeneratorFacts(BaseModel):
@@ -58,12 +66,13 @@ class GeneratorFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    task: Literal["synthesis"]
-    image_shape: tuple[Literal[1, 3], Side, Side]
+    task: Task
+    image_shape: tuple[Channels, Side, Side]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     latent_size: int
     value_range: tuple[Literal[-1], Literal[1]] = (-1, 1)
     training: TrainingConfig
+    mapping: MappingConfig = MappingConfig()
     sha256: str
 
     @field_serializer("training")
@@ -80,13 +89,14 @@ class GeneratorFacts(BaseModel):
                 "classes": card.classes,
                 "latent_size": study.training.latent_size,
                 "training": study.training,
+                "mapping": study.mapping,
                 "sha256": digest,
             }
         )
 
     def make_task(self) -> GanTask:
         """The task whose `make_generator` these weights fit."""
-        return TASKS[self.task](self.training, self.image_shape, self.classes)
+        return TASKS[self.task](self.training, self.mapping, self.image_shape, self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +138,42 @@ class Release:
         """The generator in evaluation mode. ReleaseError where the weights do not fit generator.json."""
         return fitted_generator(self.facts.make_task(), self.weights)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What each channel shows, where they are no colours: modalities or slices; else ()."""
+        return self.study.data.channel_names
+
+    def task(self) -> PatientTask:
+        """What the release does to an image. Raises InputError for one that draws images from noise."""
+        task = self.facts.make_task()
+        if not isinstance(task, PatientTask):
+            command = command_of(self.facts.task)
+            raise InputError(
+                f"a release of task {self.facts.task} works on no image: use medgan {command}, or "
+                "Release.sample"
+            )
+        return task
+
+    @torch.no_grad()
+    def apply(self, inputs: Tensor) -> Tensor:
+        """What the network makes of inputs [n, i, h, w] in [-1, 1], as large as the images of training.
+
+        `i` is `purposes.input_channels`: of restoration the image and its code (`gan/corruptions.py`), of
+        others the image. The result is a mask (the probability from -1 to 1), the restored or translated
+        image, or a heat map. Raises InputError for another shape, and for a release that draws images.
+        """
+        task, shape = self.task(), self.facts.image_shape
+        expected = (input_channels(self.facts.task, shape), *shape[1:])
+        if inputs.ndim != 4 or tuple(inputs.shape[1:]) != expected:
+            raise InputError(f"inputs {list(inputs.shape)}: expected [n, {', '.join(map(str, expected))}]")
+        return task.apply(self.generator(), inputs.float())
+
     def labels(self, wanted: Wanted) -> NDArray[np.int64]:
         """Labels [N] int64: as given, by counts of classes, or a number shared out by the card's proportions.
 
         Without proportions all classes are as frequent. Raises InputError for what cannot be drawn.
         """
+        check_command(self.facts.task, "generate")
         classes = self.facts.classes
         if isinstance(wanted, int | np.integer | Mapping):
             wanted = wanted if isinstance(wanted, Mapping) else int(wanted)
@@ -147,26 +188,35 @@ class Release:
         return labels.astype(np.int64)
 
     @torch.no_grad()
-    def sample(self, wanted: Wanted, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Images uint8, [N, H, W] or [N, H, W, 3], and their labels int64 [N]; see `labels` for `wanted`.
+    def sample(
+        self, wanted: Wanted, seed: int = 0, first: int = 0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images uint8, [N, H, W] or [N, H, W, C], and their labels int64 [N]; see `labels` for `wanted`.
 
-        The same labels and seed in [0, 2**63) give the same bytes.
+        C channels are colours, or what `channels` names: modalities, or the slices of a volume.
+
+        The same labels and seed in [0, 2**63) give the same bytes. Images are numbered from `first` on, and
+        an image depends on its number, its label and the seed alone: one of many can be drawn by itself.
         """
         labels = self.labels(wanted)
+        if first < 0:
+            raise InputError(f"first image {first}: expected 0 or more")
         channels, height, width = self.facts.image_shape
         shape = (height, width) if channels == 1 else (height, width, channels)
         try:
             images = np.empty((len(labels), *shape), np.uint8)
         except MemoryError:
             raise InputError(f"{len(labels)} images do not fit into memory: draw fewer at a time") from None
-        task, generator = self.facts.make_task(), self.generator()
-        for start in range(0, len(labels), _BATCH):
-            part = labels[start : start + _BATCH]
-            random = Seeds(seed).child("sample", start // _BATCH).generator()
-            # Always a full batch, so that an image does not depend on how many are drawn after it.
-            padded = torch.from_numpy(np.pad(part, (0, _BATCH - len(part))))
-            fakes = task.sample(generator, padded, random)[: len(part)]
-            images[start : start + _BATCH] = _to_uint8(fakes).reshape(len(part), *shape)
+        task, generator = synthesis_of(self.facts.make_task()), self.generator()
+        last = first + len(labels)
+        for batch in range(first // _BATCH, (last - 1) // _BATCH + 1):
+            start = batch * _BATCH
+            low, high = max(first, start), min(last, start + _BATCH)
+            random = Seeds(seed).child("sample", batch).generator()
+            # Always a full batch, so that an image does not depend on which others are drawn.
+            padded = np.pad(labels[low - first : high - first], (low - start, start + _BATCH - high))
+            fakes = task.sample(generator, torch.from_numpy(padded), random)[low - start : high - start]
+            images[low - first : high - first] = _to_uint8(fakes).reshape(high - low, *shape)
         return images, labels
 
 
@@ -180,10 +230,12 @@ def build_release(
     proportions: Sequence[float] = (),
     metrics: Mapping[str, Any] | None = None,
     verify_keys: Mapping[str, str] | None = None,
+    signing_key: bytes | None = None,
 ) -> Release:
     """Write a release and open it. `generator` is a state dict, BatchNorm's buffers included.
 
-    `verify_keys` are the sites' Ed25519 public keys in hex, where their receipts are signed.
+    `verify_keys` are the sites' Ed25519 public keys in hex, where their receipts are signed; `signing_key` is
+    the coordinator's private one, which signs the manifest.
 
     The folder appears at once and complete; an earlier release in its place is replaced, anything else that
     is not empty is left alone with InputError. Raises RefusedError where the receipts do not account for the
@@ -192,7 +244,7 @@ def build_release(
     check_receipts(receipts, plan, study.quorum)
     if folder.exists() and not _replaceable(folder):
         raise InputError(f"{folder.name} exists and is no release: move it away or choose another folder")
-    task = TASKS[study.task](study.training, card.image_shape, card.classes)
+    task = make_task(study, card.image_shape, card.classes)
     weights = safetensors.save(_fitting(task, generator))
     digest = sha256(weights).hexdigest()
     facts = GeneratorFacts.of(study, card, digest)
@@ -202,16 +254,26 @@ def build_release(
         with swapped_in(folder) as part:
             write_atomically(part / "generator.safetensors", weights)
             write_json(part / "generator.json", facts.model_dump(mode="json"))
-            write_json(part / "card.json", told.to_json())
-            write_atomically(part / "card.md", markdown(told).encode())
+            write_card(part, told, facts)
             write_json(part / "receipts.json", [receipt.to_json() for receipt in receipts])
             write_atomically(part / "study.toml", _without_places(study).to_toml().encode())
             write_manifest(part)
+            if signing_key is not None:
+                sign_manifest(part, signing_key)
     except OSError as error:
         raise MedGANError(
             f"{folder.name} could not be saved: {error.strerror}; mend it and resume"
         ) from error
     return Release.open(folder)
+
+
+def write_card(folder: Path, card: ReleaseCard, facts: GeneratorFacts) -> None:
+    """Write the card, its words, and the configurations that are made of it."""
+    write_json(folder / "card.json", card.to_json())
+    write_atomically(folder / "card.md", markdown(card).encode())
+    make_folder(folder / "configs")
+    for name, body in configs(card, ports(facts.make_task())).items():
+        write_json(folder / "configs" / name, body)
 
 
 def fitted_generator(task: GanTask, weights: Arrays) -> nn.Module:

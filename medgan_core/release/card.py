@@ -6,7 +6,7 @@ questions of NIST SP 800-226 on differential privacy. `card.json` is the value, 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -18,8 +18,9 @@ from medgan_core.messages import Phase, Receipt, float_to_json
 from medgan_core.privacy.accounting import ACCOUNTANT, ACCOUNTANT_OF_SAMPLING, ACCOUNTANT_OF_SUMS
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.record import environment
+from medgan_core.release.check.result import CheckResult
+from medgan_core.release.figures import Figure
 from medgan_core.release.spending import (
-    Figure,
     SiteSpending,
     release_epsilon,
     release_local_epsilon,
@@ -41,6 +42,15 @@ FORBIDDEN_USE = (
     "Diagnosis, treatment or any decision about a person.",
     "Attempts to re-identify patients, or to find out who was in the data or which hospital took part.",
     "Presenting the images as real ones; they are to be marked as synthetic wherever they are shown.",
+)
+INTENDED_USE_ON_IMAGES = (
+    "Research and teaching, on images that whoever uses the network may see: docs/use.md.",
+    "Development of software that is validated on real patients before anybody relies on it.",
+)
+FORBIDDEN_USE_ON_IMAGES = (
+    "Diagnosis, treatment or any decision about a person.",
+    "Attempts to re-identify patients, or to find out who was in the data or which hospital took part.",
+    "Presenting what the network drew as measured; it is to be marked as derived wherever it is shown.",
 )
 NOT_PROTECTED = (
     "Which hospitals took part, that they hold such images, and when they answered (timing).",
@@ -77,7 +87,8 @@ class ReleaseCard(BaseModel):
     whoever does; it is None without secure sum, where nobody is trusted.
 
     `verify_keys` are the Ed25519 public keys in hex with which sites sign their receipts, by site; empty
-    where they do not.
+    where they do not. `expires` is UTC, ISO 8601, empty where the study sets no end; `contact` and `licence`
+    are those of the study's [release]. `check` is what the release check found, None before one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,6 +118,10 @@ class ReleaseCard(BaseModel):
     created: str
     local_epsilon: Figure | None = None
     verify_keys: dict[str, str] = {}
+    expires: str = ""
+    contact: str = ""
+    licence: str = "unknown"
+    check: CheckResult | None = None
 
     @classmethod
     def of(
@@ -122,6 +137,7 @@ class ReleaseCard(BaseModel):
     ) -> "ReleaseCard":
         """The card of a run, with ε computed from its receipts. Receipts are taken to be checked."""
         private = plan.private and not any(receipt.event.infinite for receipt in receipts)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(
             privacy="dp" if private else NOT_PRIVATE,
             study=study.name,
@@ -138,16 +154,19 @@ class ReleaseCard(BaseModel):
             data=DataFacts(**{name: getattr(card, name) for name in DataFacts.model_fields}),
             proportions=_normalised(proportions, len(card.classes)),
             metrics=plain(metrics),
-            intended_use=INTENDED_USE,
-            forbidden_use=FORBIDDEN_USE,
+            intended_use=INTENDED_USE if study.free_fakes else INTENDED_USE_ON_IMAGES,
+            forbidden_use=FORBIDDEN_USE if study.free_fakes else FORBIDDEN_USE_ON_IMAGES,
             not_protected=NOT_PROTECTED,
             environment=environment(),
             generator_sha256=generator_sha256,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=created,
             local_epsilon=release_local_epsilon(receipts, plan),
             verify_keys={
                 site: key for site, key in verify_keys.items() if site in {r.site for r in receipts}
             },
+            expires=expiry(created, study.release.valid_days),
+            contact=study.release.contact,
+            licence=study.release.licence,
         )
 
     @property
@@ -158,6 +177,13 @@ class ReleaseCard(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """A plain dict for JSON, infinity as "inf"; `ReleaseCard.model_validate` reads it back."""
         return self.model_dump(mode="json")
+
+
+def expiry(created: str, valid_days: int) -> str:
+    """The end of a release that was made then (ISO 8601), in the same form; empty for 0 days."""
+    if not valid_days:
+        return ""
+    return (datetime.fromisoformat(created) + timedelta(days=valid_days)).isoformat(timespec="seconds")
 
 
 def accountant(plan: PrivacyPlan) -> str:
@@ -188,7 +214,9 @@ def trust_model(plan: PrivacyPlan, private: bool) -> str:
 
 def summed_queries(plan: PrivacyPlan) -> str:
     """What of a run under secure sum goes through one, in words."""
-    names = ["one-shot query", "gate", "evaluation"] if plan.gate else ["one-shot query", "evaluation"]
+    names = ["one-shot query", *["gate"] * plan.gate, "evaluation"]
+    if plan.attack_size:
+        names += ["attack on members", "its control"]
     if plan.summed(Phase.TRAIN):
         names.append("training steps")
     return f"{', '.join(names[:-1])} and {names[-1]}"

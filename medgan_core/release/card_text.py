@@ -4,28 +4,48 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from medgan_core.messages import Phase
+from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.release.card import ReleaseCard, summed_queries
+from medgan_core.release.check.words import check_words
+from medgan_core.release.front_matter import front_matter
+from medgan_core.release.privacy_facts import privacy_facts
 
 _BANNER = (
     "> **NOT PRIVATE** – this generator was trained without differential privacy. "
     "It may reproduce images of real patients. Do not let it out."
 )
+_CELLS = frozenset({"histogram", "attacks"})
+"""Metrics that are for machines: the noisy cells that figures are read from."""
+_TITLES = {
+    "segmentation": "Network that segments images",
+    "restoration": "Network that restores images",
+    "translation": "Network that translates images into another modality",
+    "anomaly": "Network that finds anomalies in images",
+}
 
 
 def markdown(card: ReleaseCard) -> str:
-    """The whole card, as card.md holds it."""
+    """The whole card as card.md holds it: what model hubs read of it, and the words."""
+    return f"{front_matter(card)}\n{words(card)}"
+
+
+def words(card: ReleaseCard) -> str:
+    """The card for a person."""
     parts = [
         *([] if card.private else [_BANNER]),
-        f"# Generator of synthetic images: {_cell(card.study)}",
+        f"# {_TITLES.get(card.task, 'Generator of synthetic images')}: {_cell(card.study)}",
         _summary(card),
+        *check_words(card),
         "## Whose data\n\n" + _data(card),
         "## What is promised\n\n" + _promise(card),
         "## What each site spent\n\n" + _spent(card),
         "## How the noise was made\n\n" + _mechanism(card),
+        "## By NIST SP 800-226\n\n" + _table(privacy_facts(card)),
         "## How good it is\n\n" + _metrics(card),
         "## Intended use\n\n" + _bullets(card.intended_use),
         "## Forbidden use\n\n" + _bullets(card.forbidden_use),
         "## What is not protected\n\n" + _bullets(card.not_protected),
+        "## Until when, and whom to ask\n\n" + _validity(card),
         "## Where it comes from\n\n" + _provenance(card),
     ]
     return "\n\n".join(parts) + "\n"
@@ -127,6 +147,7 @@ def _mechanism(card: ReleaseCard) -> str:
         "training steps, noise multiplier": f"{plan.noise_multiplier:g}",
         **({"gate, noise multiplier": f"{plan.gate_noise_multiplier:g}"} if plan.gate else {}),
         "evaluation, noise multiplier": f"{plan.evaluation_noise_multiplier:g}",
+        **(_attack_noise(plan) if plan.attack_size else {}),
         "sampling rate": f"{plan.sampling_rate:g} (Poisson, each {card.unit} by its own coin)",
         "clip norm": f"{plan.clip_norm:g}",
         "nominal batch": f"{plan.nominal_batch:g}",
@@ -142,8 +163,15 @@ def _mechanism(card: ReleaseCard) -> str:
     return _table(rows)
 
 
+def _attack_noise(plan: PrivacyPlan) -> dict[str, str]:
+    return {
+        "attack on members, noise multiplier": f"{plan.attack_noise_multiplier:g}",
+        "its control, noise multiplier": f"{plan.control_noise_multiplier:g}",
+    }
+
+
 def _metrics(card: ReleaseCard) -> str:
-    rows = dict(_flat(card.metrics))
+    rows = dict(_flat({name: told for name, told in card.metrics.items() if name not in _CELLS}))
     if not rows:
         return "No figures left the sites."
     note = _gate(card)
@@ -166,6 +194,16 @@ def _gate(card: ReleaseCard) -> str:
         f"{figures['high']:+.4f}{found}), over a nominal {figures['patients']:g} {card.unit}s; noise alone "
         f"turns the sign of such a gain with a probability of {figures['error_rate']:.2g}."
     )
+
+
+def _validity(card: ReleaseCard) -> str:
+    rows = {
+        "to be used until (UTC)": card.expires or "no end was set; ask before you use it after years",
+        "contact": card.contact or "not stated: ask whoever gave you the release",
+        "licence of the generator": card.licence,
+        "recall": "`medgan verify RELEASE --trust KEYS --recalls FILE` tells whether it was recalled",
+    }
+    return _table(rows)
 
 
 def _provenance(card: ReleaseCard) -> str:

@@ -28,13 +28,18 @@ def write_samples(
     labels: NDArray[np.int64],
     classes: Sequence[str],
     privacy: Literal["dp", "NOT PRIVATE"],
+    *,
+    apart: bool = False,
 ) -> None:
-    """Write images [N, H, W] or [N, H, W, 3] with labels [N] to `out`; parents are created.
+    """Write images [N, H, W] or [N, H, W, C] with labels [N] to `out`; parents are created.
 
+    `apart`: the channels are no colours. A PNG then shows them beside each other, an npz keeps its axes.
     Raises InputError where `out` cannot be written; what was there is then untouched.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if apart and kind == "png":
+            images = np.concatenate(np.moveaxis(images, 3, 0), axis=2)
         {"npz": write_npz, "png": write_png}[kind](out, images, labels, classes, privacy)
     except OSError as error:
         raise InputError(f"--out {out.name}: {error.strerror}; choose another place") from error

@@ -26,6 +26,8 @@ from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 Series = tuple[list[int], list[float]]
+Labelled = tuple[Tensor, Tensor]
+"""Images [n, channels, height, width] in [-1, 1] and their labels [n]."""
 
 NOT_PRIVATE = "NOT PRIVATE"
 _COLUMNS_ALONE, _COLUMNS_BESIDE = 16, 10
@@ -34,6 +36,9 @@ _TOP, _BOTTOM, _SIDE, _BETWEEN = 84, 48, 16, 28
 _INK, _MUTED, _EMPTY, _RED = "#1b2430", "#5b6776", 236, "#b3261e"
 _COLOURS = ("#0b6e99", "#c4561b", "#5b4a9e", "#2f7d4f", "#a8326e", "#7a6a1f")
 _NAMED_SERIES = 6
+_PRINTED = 200
+"""Dots per inch of pictures that are printed small."""
+_MOST_CHANNELS, _LEAST_CHANNEL, _LEAST_PANEL = 8, 64, 128
 
 
 def sample_grid(
@@ -67,6 +72,44 @@ def sample_grid(
     return _grid(panels, names, title, guarantee if private else "")
 
 
+def panel_grid(
+    panels: Sequence[tuple[str, Tensor]],
+    *,
+    private: bool,
+    epsilon: float,
+    delta: float,
+    unit: str,
+    title: str,
+    names: Sequence[str] = (),
+) -> bytes:
+    """A PNG with a column for each panel and a row for each image, [n, c, h, w] in [-1, 1] each.
+
+    `names` are those of the rows, else they are numbered. Patients' images only where the data are declared
+    public. The rest is as `sample_grid` says.
+    """
+    rows = max(len(images) for _, images in panels)
+    shown = [(head, _enlarged(images, _LEAST_PANEL // images.shape[3])) for head, images in panels]
+    columns = [(head, _mosaic(images, torch.arange(len(images)), rows, 1)) for head, images in shown]
+    guarantee = f"ε = {epsilon:.3g}, δ = {delta:g}, for each {unit}".replace("e-0", "e-")
+    said = [_legible(name, 22) for name in names] or [f"{row + 1}" for row in range(rows)]
+    return _grid(columns, said, title, guarantee if private else "")
+
+
+def side_by_side(images: Tensor) -> Tensor:
+    """The channels of images [n, c, h, w] beside each other in grey, [n, 1, H, W]: at most 8, evenly chosen.
+
+    Small ones are enlarged to 64 pixels or more.
+    """
+    shown = torch.linspace(0, images.shape[1] - 1, min(images.shape[1], _MOST_CHANNELS)).round().long()
+    row = torch.cat(list(images[:, shown].split(1, dim=1)), dim=3)
+    return _enlarged(row, _LEAST_CHANNEL // row.shape[2])
+
+
+def _enlarged(images: Tensor, scale: int) -> Tensor:
+    """Every pixel as a square of `scale` a side, of 1 at least."""
+    return images.repeat_interleave(max(1, scale), 2).repeat_interleave(max(1, scale), 3)
+
+
 def curves(
     history: Sequence[Mapping[str, Any]],
     receipts_epsilon_by_round: Sequence[tuple[int, Mapping[str, float]]],
@@ -79,9 +122,11 @@ def curves(
     training account of every site after it. Without adversarial rounds it shows the embedding's mismatch and
     ε. Figures that are not finite are left out; a panel without any says "not assessed".
     """
-    trained = [entry for entry in history if entry["phase"] == "train"]
+    trained = [entry for entry in history if "generator_loss" in entry]
     mismatch = next((float(entry["mismatch"]) for entry in history if "mismatch" in entry), nan)
-    panels: list[Callable[[Axes], None]] = [lambda axes: _number(axes, "Embedding mismatch", mismatch)]
+    panels: list[Callable[[Axes], None]] = []
+    if isfinite(mismatch):
+        panels = [lambda axes: _number(axes, "Embedding mismatch", mismatch)]
     if trained:
         panels = [lambda axes: _loss(axes, trained), lambda axes: _accuracy(axes, trained)]
     panels.append(lambda axes: _epsilon(axes, _by_site(receipts_epsilon_by_round), private))
@@ -93,6 +138,18 @@ def curves(
         if trained:
             start = f" (embedding mismatch {mismatch:.3g})" if isfinite(mismatch) else ""
             figure.supxlabel(f"round; 0 is the one-shot start{start}", fontsize=9, color=_MUTED)
+        return png(figure)
+
+
+def epsilon_picture(spent: Sequence[tuple[int, Mapping[str, float]]]) -> bytes:
+    """A PNG of ε at each site over the rounds; `spent` is as `curves` takes it."""
+    with plain_fonts():
+        figure = Figure(figsize=(6.4, 3.4), dpi=_PRINTED, facecolor="white")
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+        axes = figure.subplots()
+        _epsilon(axes, _by_site(spent), private=True)
+        if len(spent) > 1:
+            axes.set_xlabel("round; 0 is the one-shot start", fontsize=9, color=_MUTED)
         return png(figure)
 
 

@@ -3,16 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict
 
 from medgan_core.errors import RefusedError
-from medgan_core.messages import AccountName, Event, Phase, Receipt, float_to_json
+from medgan_core.messages import AccountName, Event, Phase, Receipt
 from medgan_core.privacy.accounting import at_sites, epsilon, locally_at_sites
 from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.release.figures import Figure
 
-Figure = Annotated[float, PlainSerializer(float_to_json, when_used="json")]
 _ACCOUNTS: tuple[AccountName, ...] = ("training", "held_out")
 
 
@@ -46,8 +45,9 @@ class SiteSpending(BaseModel):
 def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int = 1) -> None:
     """Refuse a run that its receipts do not account for, with RefusedError.
 
-    Every round of the plan (0 the one-shot query, 1 … rounds, gate and evaluation) needs sealed receipts of
-    at least `quorum` sites, one for each site, with the event and the account that the plan gives its phase.
+    Every round of the plan (0 the one-shot query, 1 … rounds, those that judge and attack) needs sealed
+    receipts of at least `quorum` sites, one for each site, with the event and the account that the plan gives
+    its phase.
     A secure sum needs those of the sites that its rules require, and a site has one for each repeat.
     """
     if not receipts:
@@ -62,7 +62,7 @@ def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int =
             raise RefusedError(f"{_name(receipt)}: there is another receipt for it")
         seen.add(key)
         sites[receipt.round].add(receipt.site)
-    for number in range(plan.rounds + 2 + plan.gate):
+    for number in range(plan.first_round, plan.last_round + 1):
         needed = _needed(number, plan, quorum)
         if len(sites[number]) < needed:
             raise RefusedError(
@@ -113,6 +113,18 @@ def account_epsilon(
     events = _events(receipts, site, account)
     composed = locally_at_sites if local else at_sites
     return epsilon(composed(events, plan.max_sites_per_patient), plan.delta)
+
+
+def epsilon_by_round(receipts: Sequence[Receipt], delta: float) -> list[tuple[int, dict[str, float]]]:
+    """ε of each site's training account of this run after each round."""
+    names = sorted({receipt.site for receipt in receipts})
+    rounds = sorted({receipt.round for receipt in receipts if receipt.account == "training"})
+
+    def after(number: int, name: str) -> float:
+        done = [receipt for receipt in receipts if receipt.round <= number]
+        return epsilon(_events(done, name, "training"), delta)
+
+    return [(number, {name: after(number, name) for name in names}) for number in rounds]
 
 
 def _site_spending(site: str, receipts: Sequence[Receipt], plan: PrivacyPlan) -> SiteSpending:

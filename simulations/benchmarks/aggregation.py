@@ -29,6 +29,7 @@ from medgan_core.sections import AggregationConfig
 from server.aggregate import check_update
 from server.robust import combined
 from server.spill import Spill
+from simulations.benchmarks.performance import rewrite
 
 TENSORS = 8
 LARGE = (32, 64)
@@ -181,10 +182,11 @@ def _row(method: str, sites: int, megabytes: int, runs: Sequence[Sequence[float]
 
 
 def keep(path: Path, rows: Sequence[Aggregation]) -> None:
-    """Write the rows and what they were measured on as JSON, and print them."""
+    """Write the rows and what they were measured on as JSON, renew the page of the folder, and print them."""
     make_folder(path.parent)
     cores = len(os.sched_getaffinity(0))
     write_json(path, {"numpy": np.__version__, "cores": cores, "rows": [asdict(row) for row in rows]})
+    rewrite(path.parent)
     table = Table()
     for field in fields(Aggregation):
         table.add_column(field.name, justify="left" if field.name == "method" else "right")

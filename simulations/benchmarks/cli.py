@@ -90,6 +90,56 @@ def aggregation(
 
 
 @app.command()
+def ingest(
+    slices: Annotated[int, typer.Option(min=8, help="Slices of 512×512 in each loop.")] = 200,
+    repeats: Annotated[int, typer.Option(min=1, help="Loops of each kind; the medians count.")] = 3,
+    damaged: Annotated[int, typer.Option(min=0, help="Files damaged at random that are read, too.")] = 0,
+    results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/ingest.json"),
+) -> None:
+    """Reading DICOM beside a loop of pydicom and MONAI; the text check, the cache, and damaged files."""
+    from simulations.benchmarks import ingest as measuring
+
+    measuring.keep(results, measuring.measure(slices, repeats, damaged))
+
+
+@app.command()
+def kills(
+    kills: Annotated[int, typer.Option(min=1, help="How many must land inside of a phase.")] = 100,
+    results: Annotated[
+        Path, typer.Option(help="The file for the kills; the histogram goes beside it.")
+    ] = Path("docs/kills.json"),
+    seed: Annotated[int, typer.Option(help="Draws when exactly in a phase each comes.")] = 0,
+    set_: Settings = None,
+) -> None:
+    """Kill -9 of every process in every phase of a round, and what was lost by it.
+
+    Federations of real processes are played one after the other. What is in RESULTS already counts, so that
+    an interrupted benchmark goes on.
+    """
+    from rich.console import Console
+
+    from simulations.benchmarks.kills.measure import measure, small_study
+    from simulations.benchmarks.kills.page import table, write
+    from simulations.benchmarks.kills.rows import rows_of
+
+    measure(small_study(set_ or ()), kills, results, seed, typer.echo)
+    write(results, rows_of(results))
+    Console().print(table(rows_of(results)))
+
+
+@app.command()
+def overhead(
+    results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/overhead.json"),
+    rounds: Annotated[int, typer.Option(min=2, help="Training rounds; the first one is not counted.")] = 12,
+    set_: Settings = None,
+) -> None:
+    """Time of a deployed round of 20 MB beside an empty ClientApp that echoes the same payload."""
+    from simulations.benchmarks import overhead as measuring
+
+    measuring.keep(results, measuring.overhead(measuring.large_study(rounds, set_ or ()), typer.echo))
+
+
+@app.command()
 def utility(
     studies: Annotated[str, typer.Option(help="Studies on public data, by commas.")] = "pneumonia",
     epsilons: Epsilons = "",
@@ -125,18 +175,68 @@ def utility(
         set_ or (),
     )
     given = {"--studies": studies, "--epsilons": epsilons, "--sites": sites, "--methods": methods}
-    command = _command(given | {"--seeds": str(seeds)}, set_ or (), public_data)
+    command = _command(given | {"--seeds": str(seeds)}, set_ or (), public_data, "utility")
     launch = Launch(data=str(data_root(data).resolve()), public=public_data)
     measure(asked, results, launch, Terminal())
     add_command(results, command)
     typer.echo(write(results))
 
 
-def _command(given: Mapping[str, str], settings: Sequence[str], public: bool) -> str:
+@app.command()
+def tasks(
+    studies: Annotated[str, typer.Argument(help="Studies on public data, by commas.")],
+    seeds: Seeds = 3,
+    methods: Annotated[str, typer.Option(help="Methods by commas. Default: all of the task.")] = "",
+    results: Annotated[Path, typer.Option(help="The file for the rows; the page goes beside it.")] = Path(
+        "docs/tasks.json"
+    ),
+    data: Data = None,
+    set_: Settings = None,
+    public_data: Public = False,
+) -> None:
+    """What STUDIES reach beside the rivals of their task: pooled training, classical methods and the like.
+
+    Rows that are there already are not measured again.
+    """
+    from simulations.benchmarks.tasks.measure import measure
+    from simulations.benchmarks.tasks.page import write
+    from simulations.benchmarks.tasks.rows import add_command
+    from simulations.hospitals import Launch, data_root
+    from simulations.progress import Terminal
+
+    launch = Launch(data=str(data_root(data).resolve()), public=public_data)
+    settings = sorted(set_ or ())
+    for name in _names(studies):
+        measure(name, settings, _names(methods), range(seeds), results, launch, Terminal())
+        given = {"--methods": methods, "--seeds": str(seeds)}
+        add_command(results, _command(given, settings, public_data, "tasks", name))
+    typer.echo(write(results))
+
+
+@app.command()
+def attacks(
+    results: Annotated[
+        Path, typer.Option(help="The file for the figures; page and picture go beside it.")
+    ] = Path("docs/attacks.json"),
+    data: Data = None,
+) -> None:
+    """Attacks on a federation: its updates, who trains on what, and patterns planted in patients' images.
+
+    On the published chest X-rays, in five minutes.
+    """
+    from simulations.benchmarks.attacks.measure import measure
+    from simulations.hospitals import Launch, data_root
+    from simulations.progress import Terminal
+
+    launch = Launch(data=str(data_root(data).resolve()))
+    measure(results, launch, "medgan-sim bench attacks", Terminal().say)
+
+
+def _command(given: Mapping[str, str], settings: Sequence[str], public: bool, *command: str) -> str:
     """What a person would type for the same rows, wherever data and results are."""
     words = [word for name, text in given.items() if text for word in (name, text)]
     words += [word for setting in settings for word in ("--set", setting)]
-    return shlex.join(["medgan-sim", "bench", "utility", *words, *["--public-data"] * public])
+    return shlex.join(["medgan-sim", "bench", *command, *words, *["--public-data"] * public])
 
 
 def _names(text: str) -> tuple[str, ...]:

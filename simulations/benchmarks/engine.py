@@ -22,6 +22,7 @@ from rich.table import Table
 from medgan_core.errors import MedGANError
 from medgan_core.memory import SETTINGS
 from medgan_core.record import make_folder, write_json
+from simulations.benchmarks.performance import rewrite
 from simulations.benchmarks.steps import METHODS, Setting, Step
 
 BATCHES = (64, 256)
@@ -101,8 +102,9 @@ def show(rows: Sequence[Speed] | Sequence[Memory], console: Console) -> None:
 
 
 def keep(path: Path, rows: Sequence[Speed] | Sequence[Memory]) -> None:
-    """Write the rows, and print them."""
+    """Write the rows, renew the page of the folder, and print them."""
     write(path, rows)
+    rewrite(path.parent)
     show(rows, Console())
 
 

@@ -67,12 +67,15 @@ def test_modes_let_in_the_group_alone_and_nothing_is_left(place: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "reason"), [(BudgetError(SECRET), "not approved"), (LedgerError(SECRET), "failed: LedgerError")]
 )
-def test_an_error_of_ours_is_a_refusal_that_tells_nothing(place: Path, error: Exception, reason: str) -> None:
+def test_an_error_of_ours_is_a_refusal_that_tells_nothing_there_and_why_here(
+    place: Path, error: Exception, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     heard: list[Heard] = []
     with serve(raising(error), place, "north", heard=heard.append):
         answer = Channel(place).ask(QUESTION, 5)
     assert answer.head == {"site": "north", "refusal": reason}
     assert heard[0].refused
+    assert f"refused: {SECRET}" in caplog.text
 
 
 def test_a_bug_is_logged_here_and_nameless_there(place: Path, caplog: pytest.LogCaptureFixture) -> None:

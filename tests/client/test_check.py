@@ -13,7 +13,7 @@ from tests.client.sites import configure, make_site, proposal, trainer, write_im
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.check, "steps_per_second", lambda study: 12.5)
+    monkeypatch.setattr(client.check, "steps_per_second", lambda *_, **__: 12.5)
 
 
 @pytest.fixture
@@ -78,11 +78,17 @@ def test_a_damaged_log_is_found(folder: SiteFolder) -> None:
     assert "line 1" in found(folder, "ledger", "bad")[0].text
 
 
-def test_the_device_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    from client.device import default_study, device_name, steps_per_second
+def test_the_device_is_measured() -> None:
+    from client.speed import default_study, steps_per_second
 
     assert steps_per_second(default_study(), seconds=0.05) > 0
-    assert device_name().startswith("CPU")
+
+
+def test_a_gpu_that_is_not_there_is_bad_and_has_a_fix(folder: SiteFolder) -> None:
+    configure(folder, trainer__device='"cuda:99"')
+    [bad] = found(folder, "device", "bad")
+    assert "cuda:99" in bad.text
+    assert '"auto" or "cpu"' in bad.fix
 
 
 def test_the_version_is_of_the_source_files(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> SiteFolder:
 @pytest.fixture
 def ask(folder: SiteFolder, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setenv("MEDGAN_SITE", str(folder.path))
-    monkeypatch.setattr(client.check, "steps_per_second", lambda study: 12.5)
+    monkeypatch.setattr(client.check, "steps_per_second", lambda *_, **__: 12.5)
 
     def call(*arguments: object, text: str = "") -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)

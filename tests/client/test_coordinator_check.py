@@ -20,6 +20,7 @@ from client.check import preflight
 from client.coordinator_check import ca_expiry, look
 from client.site_file import CoordinatorSection
 from medgan_core.errors import InputError
+from tests.client.proxying import proxy
 from tests.client.sites import configure, make_site
 
 
@@ -112,6 +113,16 @@ def test_who_does_not_answer_is_named(tmp_path: Path) -> None:
         look(CoordinatorSection(address=address, proxy="nonsense"), tmp_path / "ca.crt")
 
 
+def test_the_coordinator_is_reached_through_the_hospital_s_proxy(tmp_path: Path) -> None:
+    certificate(tmp_path, days=90)
+    with serving(tmp_path) as address, proxy({"127.0.0.1:443": int(address.rpartition(":")[2])}) as way:
+        seen = look(CoordinatorSection(address="127.0.0.1:443", proxy=way.url), tmp_path / "ca.crt")
+        assert seen.expires == ca_expiry(tmp_path / "ca.crt")
+        with pytest.raises(InputError, match="does not answer"):
+            look(CoordinatorSection(address="elsewhere.test:443", proxy=way.url), tmp_path / "ca.crt")
+    assert way.asked == ["127.0.0.1:443", "elsewhere.test:443"]
+
+
 def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("no certificate")
     with pytest.raises(InputError, match="no certificate"):
@@ -130,7 +141,7 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
 def test_the_preflight_says_when_a_certificate_ends_and_whose_clock_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float, late: bool, states: set[str]
 ) -> None:
-    monkeypatch.setattr("client.check.steps_per_second", lambda study: 1.0)
+    monkeypatch.setattr("client.check.steps_per_second", lambda *_, **__: 1.0)
     certificate(tmp_path, days)
     folder = make_site(tmp_path / "site")
     with serving(tmp_path, _Late if late else _Quiet) as address:

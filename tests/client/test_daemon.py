@@ -12,9 +12,10 @@ from client.channel import Channel
 from client.metrics import TrainerMetrics
 from client.node_folder import Account
 from medgan_core.envelope import Answered, Asked, answer_from_envelope, asked_to_envelope
-from medgan_core.errors import BudgetError, InputError
+from medgan_core.errors import BudgetError, ConfigError, InputError
 from medgan_core.messages import Event, Phase, Receipt, Request, Update
 from medgan_core.proposals import Farewell, Standing
+from tests.client.sites import make_site
 
 REQUEST = Request("run", 1, Phase.TRAIN, "plan")
 
@@ -89,6 +90,16 @@ def test_a_folder_that_is_no_site_is_refused(tmp_path: Path) -> None:
     for part in (None, "trainer"):
         with pytest.raises(InputError, match=r"no site\.toml"):
             daemon.run_command(tmp_path, part)
+
+
+@pytest.mark.parametrize("part", [None, "trainer"])
+def test_a_folder_that_lies_too_deep_for_a_socket_is_refused_at_once(
+    tmp_path: Path, part: str | None
+) -> None:
+    folder = make_site(tmp_path / ("d" * 100) / "site")
+    with pytest.raises(ConfigError, match="at most 107 bytes: move the site's folder"):
+        daemon.run_command(folder.path, part)
+    assert not (folder.path / "node").exists()
 
 
 def test_a_node_before_its_trainer_says_so(tmp_path: Path) -> None:

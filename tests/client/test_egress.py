@@ -51,6 +51,8 @@ def test_under_secure_sums_masked_words_alone_leave(phase: Phase, share: str) ->
         Phase.ONE_SHOT: of.plan.one_shot_size,
         Phase.GATE: 64,
         Phase.EVALUATE: of.plan.evaluation_size,
+        Phase.ATTACK: of.plan.attack_size,
+        Phase.CONTROL: of.plan.attack_size,
         Phase.TRAIN: of.plan.gradient_size,
     }[phase]
     assert (shape, dtype) == ((size,), np.dtype(np.uint64))

@@ -16,6 +16,7 @@ from medgan_core.privacy.site_key import SiteKey
 from medgan_core.seeds import Seeds
 from simulations.phantoms import make_phantoms
 from tests.client.sites import PATIENTS, configure, make_site, write_images
+from tests.medgan_core.data.making import image_bytes, mask_bytes, write_csv, write_zip
 from tests.server.making import tiny_study
 
 KEY = SiteKey(b"k" * 32)
@@ -149,8 +150,12 @@ def test_phantoms_are_read_as_a_hospitals_dicom_files(tmp_path: Path) -> None:
     folder = make_site(tmp_path / "site")
     make_phantoms(folder.path / "data", PhantomsConfig(patients=12, max_images=2, pixels=32), 2, Seeds(0))
     configure(folder, data__kind='"dicom"', data__path='"data"', data__patients='""', data__site='"site-2"')
+    configure(folder, data__text_check="false")
     reading = read(folder, data__classes=["normal", "opacity"], data__image_size=28)
-    assert all(name.startswith("phantom-2-") for name in everybody(reading))
+    assert everybody(reading) == {KEY.pseudonym(f"phantom-2-{i:04d}") for i in range(1, 13)}
+    assert reading.report is not None
+    assert reading.report.read == reading.report.files
+    assert b"phantom" not in b"".join(path.read_bytes() for path in folder.cache.iterdir())
     assert set(reading.facts.left_out) == {"of another site"}
     assert reading.facts.unit == "patient"
 
@@ -170,3 +175,34 @@ def test_images_are_in_the_order_of_the_files(folder: SiteFolder) -> None:
     assert data.images.shape[0] == len(rows)
     assert [data.patients[i] for i in data.owner.tolist()] == [owners[i] for i in rows]
     assert np.allclose(data.images[:, 0].numpy(), raw[rows] / 127.5 - 1, atol=1e-5)
+
+
+def test_a_site_says_where_its_masks_are_and_hears_of_images_without_one(folder: SiteFolder) -> None:
+    (folder.path / "xrays").mkdir()
+    write_zip(folder.path / "xrays" / "i.zip", {f"{i}.png": image_bytes(seed=i) for i in range(40)})
+    write_zip(folder.path / "xrays" / "drawn.zip", {f"m/{i}.png": mask_bytes() for i in range(30)})
+    rows = [[f"{i}.png", f"p{i}", "normal"] for i in range(40)]
+    write_csv(folder.path / "xrays" / "t.csv", [["file", "patient", "label"], *rows])
+    own = {"kind": "folder", "path": "xrays", "patients": "t.csv", "masks": "drawn.zip"}
+    configure(folder, **{f"data__{key}": f'"{value}"' for key, value in own.items()})
+    asked: dict[str, Any] = {"data__kind": "folder", "data__masks": "lung_masks_224.zip"}
+    reading = read(folder, **asked)
+    assert reading.facts.images == 30
+    assert reading.facts.left_out == {"no mask in xrays/drawn.zip": 10}
+    assert reading.site.training.images.shape[1:] == reading.site.training.card.image_shape == (2, 28, 28)
+    assert reading.site.training.card.channels == ("image", "mask")
+    write_zip(folder.path / "xrays" / "drawn.zip", {})
+    with pytest.raises(DataError, match=r"no image has a mask in xrays/drawn.zip"):
+        read(folder, **asked)
+
+
+def test_a_study_of_masks_is_refused_where_a_site_has_another_kind_of_files(folder: SiteFolder) -> None:
+    with pytest.raises(ConfigError, match=r"data.masks of the study, read here as npz = 'm.zip': expected"):
+        read(folder, data__kind="folder", data__masks="m.zip")
+
+
+def test_only_a_published_set_s_patients_are_named_by_a_study(folder: SiteFolder) -> None:
+    with pytest.raises(ConfigError, match=r"data.hold_out = .*: this site's set is not a published one"):
+        read(folder, data__hold_out=[PATIENTS[3]])
+    configure(folder, data__published=True)
+    assert read(folder, data__hold_out=[PATIENTS[3]]).site.held_out.patients == (PATIENTS[3],)

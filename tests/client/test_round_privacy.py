@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 import client.round
-from client.round import RoundResult, local_round
-from medgan_core.config import GATE_SIZE, Study, parse_study
+from client.asked import RoundResult
+from client.round import local_round
+from medgan_core.config import ATTACK_BINS, GATE_SIZE, Study, parse_study
 from medgan_core.data.source import Card, Site, SiteData
 from medgan_core.evaluate.gate import advantage_sum
 from medgan_core.evaluate.histogram import score_histogram
 from medgan_core.evaluate.utility import class_scores, make_classifier
 from medgan_core.gan.task import GanTask
 from medgan_core.gan.tasks import make_task
-from medgan_core.messages import Array, Groups, Phase, Request, digest_groups
+from medgan_core.messages import DISCRIMINATORS, Array, Groups, Phase, Request, digest_groups
 from medgan_core.privacy.embedding import Features, patient_sum
 from medgan_core.privacy.engine import PrivateOptimizer
 from medgan_core.privacy.noise import Keystream, SeededRandom
+from medgan_core.privacy.noise_watch import WIDTH
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
-from medgan_core.tensors import seeded, weights_of
+from medgan_core.tensors import seeded, state_of, weights_of
 
 SHAPE, CLASSES, STEPS = (1, 28, 28), ("a", "b"), 4
 CARD = Card("x", CLASSES, SHAPE, "OT", "patient", False)
@@ -101,6 +103,8 @@ def _incoming(study: Study, phase: Phase, statistics_seed: int = 1) -> Request:
     groups: Groups = {
         "generator": weights_of(seeded(task.make_generator, 1)),
         "discriminator": weights_of(seeded(task.make_discriminator, 2)),
+        "release": state_of(seeded(task.make_generator, 1)),
+        DISCRIMINATORS: {f"2.{n}": a for n, a in weights_of(seeded(task.make_discriminator, 2)).items()},
         "classifier": weights_of(seeded(lambda: make_classifier(1, len(CLASSES)), 3)),
         "classifier_one_shot": weights_of(seeded(lambda: make_classifier(1, len(CLASSES)), 4)),
         "classifier_refined": weights_of(seeded(lambda: make_classifier(1, len(CLASSES)), 5)),
@@ -150,7 +154,7 @@ def test_the_one_shot_query_is_the_patient_sum_with_exactly_the_planned_noise() 
     released = torch.from_numpy(result.groups["statistics"]["embedding"])
     assert released.dtype == torch.float64
     assert torch.allclose(released - clean, torch.tensor(2.5).double(), atol=1e-6)
-    assert random.gaussians == [clean.numel()]
+    assert random.gaussians == [clean.numel() + WIDTH]
 
 
 def test_the_one_shot_query_gives_every_entry_its_own_noise() -> None:
@@ -179,7 +183,7 @@ def test_evaluation_releases_the_histogram_of_held_out_patients_with_the_planned
     clean = score_histogram(class_scores(classifier, held_out.images), held_out.labels, held_out.owner)
     released = torch.from_numpy(result.groups["statistics"]["histogram"])
     assert torch.allclose(released - clean, torch.tensor(3.5).double(), atol=1e-9)
-    assert random.gaussians == [2 * 2 * 10]
+    assert random.gaussians == [2 * 2 * 10 + WIDTH]
     assert {name: set(group) for name, group in result.groups.items()} == {"statistics": {"histogram"}}
     assert not result.metrics
     assert not result.local
@@ -198,18 +202,38 @@ def test_the_gate_releases_the_advantage_on_held_out_patients_with_the_planned_n
     released = torch.from_numpy(result.groups["statistics"]["gate"])
     assert clean[1] > 0
     assert torch.allclose(released - clean, torch.tensor(4.5).double(), atol=1e-9)
-    assert random.gaussians == [GATE_SIZE]
+    assert random.gaussians == [GATE_SIZE + WIDTH]
     assert {name: set(group) for name, group in result.groups.items()} == {"statistics": {"gate"}}
+    assert not result.metrics
+    assert not result.local
+
+
+@pytest.mark.parametrize(("phase", "rate"), [(Phase.ATTACK, 1.0), (Phase.CONTROL, 1.0), (Phase.ATTACK, 0.4)])
+def test_an_attack_releases_the_cells_of_patients_who_join_with_the_planned_noise(
+    phase: Phase, rate: float
+) -> None:
+    study, site = _study(), _site()
+    plan = _plan(attack_size=study.attack_size, attack_noise_multiplier=1.5, control_noise_multiplier=2.5)
+    plan = replace(plan, attack_rate=rate, control_rate=rate)
+    random = Told(coins=0.5, noise=1.0)
+    result = _round(study, random, phase=phase, plan=plan, site=site)
+    released = torch.from_numpy(result.groups["statistics"][str(phase)])
+    clean = released - (1.5 if phase is Phase.ATTACK else 2.5)
+    patients = len(site.training if phase is Phase.ATTACK else site.held_out)
+    each = torch.tensor(float(patients if rate == 1 else 0)) / len(study.attacks) ** 0.5
+    assert released.shape == (len(study.attacks), 2, ATTACK_BINS)
+    assert torch.allclose(clean.sum((1, 2)), each.double().expand(len(study.attacks)))
+    assert random.gaussians == [study.attack_size + WIDTH]
     assert not result.metrics
     assert not result.local
 
 
 def test_judging_never_looks_at_training_patients_nor_training_at_held_out_ones() -> None:
     study = _study()
-    for phase in (Phase.GATE, Phase.EVALUATE):
+    for phase in (Phase.GATE, Phase.EVALUATE, Phase.CONTROL):
         judged = [_round(study, Told(), phase=phase, site=_site([1] * (seed + 1), seed)) for seed in (0, 7)]
         assert _fingerprint(judged[0]) == _fingerprint(judged[1])
-    for phase in (Phase.ONE_SHOT, Phase.TRAIN):
+    for phase in (Phase.ONE_SHOT, Phase.TRAIN, Phase.ATTACK):
         results = [_round(study, Told(), phase=phase, site=_site(held_out_seed=s)) for s in (90, 91)]
         assert _fingerprint(results[0]) == _fingerprint(results[1])
 
@@ -231,7 +255,8 @@ def test_precision_and_physical_batch_of_the_study_are_those_of_its_steps(
 
     monkeypatch.setattr(PrivacyPlan, "optimizer", seen)
     _round(_study(physical_batch=2, precision="bfloat16"), SeededRandom(0))
-    assert asked == [{"physical_batch": 2, "precision": "bfloat16"}]
+    (passes,) = asked
+    assert (passes["physical_batch"], passes["precision"]) == (2, "bfloat16")
 
 
 def test_every_step_tosses_one_secret_coin_a_patient_and_draws_its_own_noise() -> None:
@@ -239,7 +264,7 @@ def test_every_step_tosses_one_secret_coin_a_patient_and_draws_its_own_noise() -
     train(study, random, site=_site([1, 2, 3]))
     weights = sum(p.numel() for p in _task(study).make_discriminator().parameters())
     assert random.tossed == [3] * STEPS
-    assert random.gaussians == [weights] * STEPS
+    assert random.gaussians == [weights + WIDTH] * STEPS
 
 
 def test_the_rhythm_of_the_generator_never_changes_the_planned_steps() -> None:

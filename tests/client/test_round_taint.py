@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import client.round
+import client.training
 import medgan_core.gan.networks
-from client.round import RoundResult, local_round
-from medgan_core.gan.task import GanTask
+from client.asked import RoundResult
+from client.round import local_round
+from medgan_core.gan.task import SynthesisTask, synthesis_of
 from medgan_core.messages import Phase
 from medgan_core.privacy.book_keeping import BookKeeper
 from medgan_core.privacy.noise import SeededRandom
@@ -52,13 +53,15 @@ class Watched:
 
         monkeypatch.setattr(medgan_core.gan.networks, "one_hot", checked)
         monkeypatch.setattr(BookKeeper, "clipped_sum", door)
-        monkeypatch.setattr(client.round, "weights_of", leaving)
+        monkeypatch.setattr(client.training, "weights_of", leaving)
 
-    def run(self, change: Callable[[GanTask], GanTask] = lambda task: task, **training: Any) -> RoundResult:
+    def run(
+        self, change: Callable[[SynthesisTask], SynthesisTask] = lambda task: task, **training: Any
+    ) -> RoundResult:
         study, site = _study(**training), _site([1, 2, 3, 1, 2])
         for tensor in (site.training.images, site.training.labels):
             self.taint.mark(tensor)
-        request, task = _incoming(study, Phase.TRAIN), change(_task(study))
+        request, task = _incoming(study, Phase.TRAIN), change(synthesis_of(_task(study)))
         with self.taint:
             return local_round(
                 study, task, _plan(sampling_rate=0.9), site, request, {}, Seeds(5), SeededRandom(1)
@@ -94,7 +97,7 @@ class Leak:
         self.kept = torch.zeros(())
         self.number = 0.0
 
-    def task(self, task: GanTask) -> GanTask:
+    def task(self, task: SynthesisTask) -> SynthesisTask:
         def real_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             self.kept = images.detach().mean()
             return task.real_loss(network, images, labels)
@@ -102,11 +105,11 @@ class Leak:
         return replace(task, real_loss=real_loss)
 
 
-def into(name: str) -> Callable[[GanTask], GanTask]:
+def into(name: str) -> Callable[[SynthesisTask], SynthesisTask]:
     """A leak from the real loss into another function of the task."""
     leak = Leak()
 
-    def change(task: GanTask) -> GanTask:
+    def change(task: SynthesisTask) -> SynthesisTask:
         def leaky(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             value: Tensor = getattr(task, name)(network, images + leak.kept, labels)
             return value
@@ -117,7 +120,7 @@ def into(name: str) -> Callable[[GanTask], GanTask]:
     return change
 
 
-def written(task: GanTask) -> GanTask:
+def written(task: SynthesisTask) -> SynthesisTask:
     """A leak into the weights past all bookkeeping."""
 
     def real_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -127,7 +130,7 @@ def written(task: GanTask) -> GanTask:
     return replace(task, real_loss=real_loss)
 
 
-def as_a_number(task: GanTask) -> GanTask:
+def as_a_number(task: SynthesisTask) -> SynthesisTask:
     """A leak through a Python number, which carries no mark: reading it is noted."""
     numbers: list[float] = [0.0]
 
@@ -153,7 +156,7 @@ def as_a_number(task: GanTask) -> GanTask:
     ids=["fakes", "generator", "metric", "weights", "number"],
 )
 def test_a_leaky_task_is_found_out(
-    leaky: Callable[[GanTask], GanTask], touched: int, watched: Watched
+    leaky: Callable[[SynthesisTask], SynthesisTask], touched: int, watched: Watched
 ) -> None:
     watched.run(leaky)
     assert watched.touched == touched

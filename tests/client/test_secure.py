@@ -16,6 +16,7 @@ from medgan_core.errors import BudgetError, IntegrityError, QuorumError, Receipt
 from medgan_core.messages import RELAYED, Phase, Receipt, Request, Stage, StageReply, SumStage, Update
 from medgan_core.privacy.ledger import LedgerPolicy
 from medgan_core.privacy.membership import Membership, own_key
+from medgan_core.privacy.noise_watch import WIDTH
 from medgan_core.privacy.sum_keys import verify_key_of
 from medgan_core.privacy.sum_rules import SumRules
 from medgan_core.privacy.sum_session import Cohort
@@ -366,7 +367,7 @@ def test_a_site_adds_its_share_of_the_noise_to_its_sum_on_the_grid(hospitals: Ho
     arguments = (worker.study, worker.task, of.plan, worker.site, request, Seeds(0))
     words = noisy_words(*arguments, told)
     event = of.plan.event(phase)
-    assert told.asked == [(event.dimension, event.share_deviation)]
+    assert told.asked == [(event.dimension + WIDTH, event.share_deviation)]
     assert words.dtype == np.uint64
     silent = Asked()
     silent.discrete = lambda count, deviation: np.zeros(count, np.int64)  # type: ignore[method-assign]

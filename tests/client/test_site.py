@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import client.site
-from client.round import RoundResult, local_round
+from client.asked import RoundResult
+from client.round import local_round
 from client.site import SiteWorker
 from medgan_core.data.source import SiteData
 from medgan_core.errors import (

@@ -71,6 +71,6 @@ def test_both_are_hardened_and_always_come_back(name: str) -> None:
 def test_each_runs_its_part_alone() -> None:
     starts = [settings(name)["ExecStart"][0].split("medgan-client ")[1] for name in NAMES]
     assert starts == [
-        "run /var/lib/medgan/site --only trainer",
-        "run /var/lib/medgan/site --only node --node-home /var/lib/medgan-node",
+        "run --site /var/lib/medgan/site --only trainer",
+        "run --site /var/lib/medgan/site --only node --node-home /var/lib/medgan-node",
     ]

@@ -222,8 +222,10 @@ def test_rounds_are_answered_signed_logged_and_replayed(desk: Trainer) -> None:
         desk.handle(replace(request(0), groups={"x": {"y": np.zeros(1)}}))
     asked = [note.facts["repeated"] for note in Diary(desk.folder.log).notes() if note.kind == "asked"]
     assert asked == [False, True, False]
-    left = [note.facts["bytes"] for note in Diary(desk.folder.log).notes() if note.kind == "answered"]
-    assert left[0] == left[1] > first.groups["statistics"]["embedding"].nbytes
+    left = [note.facts for note in Diary(desk.folder.log).notes() if note.kind == "answered"]
+    assert left[0]["bytes"] == left[1]["bytes"] > first.groups["statistics"]["embedding"].nbytes
+    assert left[0]["seconds"] > 0
+    assert left[1]["seconds"] == 0  # a replay works on no data
 
 
 @pytest.mark.parametrize("share", ["both", "generator"])

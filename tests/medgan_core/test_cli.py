@@ -3,11 +3,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from dicomweb_client.api import DICOMwebClient
 
 from medgan_core import cli
 from medgan_core.release.files import write_manifest
 from tests.medgan_core.release.conftest import _built, _built_public, folder, public_folder
+from tests.orthanc import needs_orthanc, orthanc
 
 __all__ = ["_built", "_built_public", "folder", "public_folder"]
 
@@ -84,6 +87,93 @@ def test_bad_requests_end_with_two(
     assert not (tmp_path / "x").exists()
 
 
+def test_generate_dicom_and_one_file_of_it_again(medgan: Medgan, folder: Path, tmp_path: Path) -> None:
+    options = ["--format", "dicom", "--modality", "dx", "--seed", 4]
+    said = medgan("generate", folder, "--n", 10, *options, "--out", tmp_path / "all")
+    assert (said.code, said.err) == (0, "")
+    assert "10 images of tiny with seed 4" in said.out
+    assert (tmp_path / "all" / "DICOMDIR").is_file()
+    medgan("generate", folder, "--labels", "pneumonia=1", "--first", 7, *options, "--out", tmp_path / "one")
+    alone = (tmp_path / "one/PT000000/ST000000/SE000000/IM000000").read_bytes()
+    assert alone == (tmp_path / "all/PT000007/ST000000/SE000000/IM000000").read_bytes()
+
+
+def test_dicom_of_a_release_without_privacy_ends_with_three(
+    medgan: Medgan, public_folder: Path, tmp_path: Path
+) -> None:
+    said = medgan("generate", public_folder, "--n", 2, "--format", "dicom", "--out", tmp_path / "x")
+    assert said.code == 3
+    assert "NOT PRIVATE" in said.err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--modality", "CT"], "are for --format dicom"),
+        (["--body-part", "HEAD"], "are for --format dicom"),
+        (["--format", "dicom", "--modality", "US"], "--modality"),
+        (["--format", "dicom", "--modality", "CT"], "the release learned from DX"),
+        (["--format", "dicom", "--body-part", "nowhere"], "body part 'NOWHERE'"),
+        (["--format", "dicom", "--modality", "SC", "--body-part", "hand"], "laterality L or R"),
+        (["--format", "dicom", "--spacing", "-1"], "spacing -1.0 mm"),
+    ],
+)
+def test_bad_requests_for_dicom_end_with_two(
+    medgan: Medgan, folder: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    said = medgan("generate", folder, "--n", 2, *arguments, "--out", tmp_path / "x")
+    assert said.code == 2
+    assert says in said.err
+    assert not (tmp_path / "x").exists()
+
+
+@needs_orthanc
+def test_send_a_folder_and_a_release(medgan: Medgan, folder: Path, tmp_path: Path) -> None:
+    medgan("generate", folder, "--n", 2, "--format", "dicom", "--out", tmp_path / "x")
+    with orthanc(tmp_path / "orthanc") as server:
+        said = medgan("send", tmp_path / "x", "--to", server.url)
+        assert (said.code, said.err) == (0, "")
+        assert said.out == "2 files stored\n"
+        said = medgan("send", folder, "--n", 3, "--seed", 8, "--to", f"ORTHANC@127.0.0.1:{server.dicom}")
+        assert (said.code, said.err) == (0, "")
+        assert said.out == "3 files stored\ndrawn with seed 8\n"
+        assert len(DICOMwebClient(server.url).search_for_studies()) == 5
+        failed = medgan("send", tmp_path / "x", "--to", f"{server.url}/nowhere")
+        assert failed.code == 1
+        assert "2 of 2 files were not stored" in failed.err
+        assert "PT000000/ST000000/SE000000/IM000000: the server answers 404" in failed.err
+
+
+def test_send_refuses_what_is_not_marked(medgan: Medgan, folder: Path, tmp_path: Path) -> None:
+    medgan("generate", folder, "--n", 2, "--format", "dicom", "--out", tmp_path / "x")
+    path = tmp_path / "x/PT000001/ST000000/SE000000/IM000000"
+    dataset = pydicom.dcmread(path)
+    del dataset.SyntheticData
+    dataset.save_as(path)
+    said = medgan("send", tmp_path / "x", "--to", "http://127.0.0.1:9/dicom-web")
+    assert said.code == 3
+    assert "PT000001/ST000000/SE000000/IM000000 is not marked SyntheticData = YES" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--to", "PACS"], "--to PACS: expected a DICOMweb address, or AET@HOST:PORT"),
+        (["--to", "ftp://x/y"], "--to x"),
+        (["--to", "PACS@host:104", "--credentials", "x"], "--credentials and --ca are for DICOMweb"),
+        (["--to", "PACS@host:104", "--n", "2"], "is no release"),
+        (["--to", "https://pacs/dicom-web", "--credentials", "nowhere"], "credentials nowhere"),
+    ],
+)
+def test_what_cannot_be_sent_ends_with_two(
+    medgan: Medgan, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    said = medgan("send", tmp_path, *arguments)
+    assert said.code == 2
+    assert says in said.err
+
+
 @pytest.mark.parametrize("command", ["generate", "verify", "info"])
 def test_what_is_no_release_ends_with_two(medgan: Medgan, tmp_path: Path, command: str) -> None:
     more = ["--n", 1, "--out", tmp_path / "x"] if command == "generate" else []
@@ -108,14 +198,16 @@ def test_verify_prints_what_it_checked(medgan: Medgan, folder: Path) -> None:
     said = medgan("verify", folder)
     assert said.code == 0
     assert "ok  manifest.json" in said.out
-    assert said.out.splitlines()[-1].startswith("verified: epsilon ")
+    assert said.out.splitlines()[-1].startswith("integrity only: epsilon ")
     (folder / "card.md").write_text("trust me")
     write_manifest(folder)
     assert medgan("verify", folder).err.startswith("error: card.md")
 
 
 def test_info_prints_the_card(medgan: Medgan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert medgan("info", folder).out == (folder / "card.md").read_text()
+    told = medgan("info", folder).out
+    assert told.startswith("# Generator of synthetic images")
+    assert (folder / "card.md").read_text().endswith(told)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     said = medgan("info", folder)
     assert "Whose data" in said.out

@@ -14,7 +14,13 @@ from medgan_core.config import (
     load_study,
     parse_study,
 )
-from medgan_core.defaults import LARGE_IMAGES, WITHOUT_PRIVACY
+from medgan_core.defaults import (
+    LARGE_IMAGES,
+    OF_TASK,
+    OF_TASK_PRIVATE,
+    OF_TASK_WITHOUT_PRIVACY,
+    WITHOUT_PRIVACY,
+)
 from medgan_core.errors import ConfigError, InputError
 
 STUDIES = sorted((Path(__file__).parents[2] / "simulations" / "studies").glob("*.toml"))
@@ -82,6 +88,21 @@ def test_large_images_have_smaller_defaults_and_what_is_written_still_counts() -
     assert large.training.generator_width == LARGE_IMAGES["training"]["generator_width"]
     assert large.one_shot.iterations == 7
     assert changed(data__image_size=64, privacy__mode="off").training.discriminator_width == 32
+
+
+@pytest.mark.parametrize("mode", ["dp", "off"])
+@pytest.mark.parametrize("task", sorted(OF_TASK))
+def test_a_task_has_its_own_defaults_and_what_is_written_still_counts(task: str, mode: str) -> None:
+    own = (OF_TASK_PRIVATE if mode == "dp" else OF_TASK_WITHOUT_PRIVACY)[task]
+    masked = {"data__kind": "folder", "data__masks": "masks.zip"} if task == "segmentation" else {}
+    study = changed(task=task, privacy__mode=mode, mapping__pixel_weight=3.0, **masked)
+    for section in {**OF_TASK[task], **own}:
+        expected = OF_TASK[task].get(section, {}) | own.get(section, {})
+        assert {name: getattr(getattr(study, section), name) for name in expected} == expected
+    assert study.mapping.pixel_weight == 3.0
+    written = changed(task=task, privacy__mode=mode, training__ema_decay=0.7, **masked)
+    assert written.training.ema_decay == 0.7
+    assert changed().mapping.width == 16
 
 
 def test_joint_steps_are_rounds_that_the_planner_is_not_asked_about() -> None:

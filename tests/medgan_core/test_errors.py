@@ -11,7 +11,7 @@ ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubc
 
 def test_the_drawn_tree_is_the_tree() -> None:
     drawn = errors.__doc__ or ""
-    assert len(ALL) == 15
+    assert len(ALL) == 17
     assert all(kind.__name__ in drawn for kind in ALL)
 
 

@@ -8,7 +8,7 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.config import get_fab_config, get_metadata_from_config
 
-from medgan_core.flower_app import APP_NAME, write_app
+from medgan_core.flower_app import APP_NAME, renew_app, write_app
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # of Flower's build
 
@@ -40,6 +40,22 @@ def test_written_again_it_is_the_same(tmp_path: Path) -> None:
     before = build_fab_from_disk(tmp_path / "app")
     write_app(tmp_path / "app")
     assert build_fab_from_disk(tmp_path / "app") == before
+
+
+def test_an_app_of_another_version_is_written_anew_and_this_one_s_is_left(tmp_path: Path) -> None:
+    assert renew_app(tmp_path)
+    assert not renew_app(tmp_path)
+    component = tmp_path / "medgan_client_app.py"
+    component.write_text("old")
+    assert not renew_app(tmp_path)
+    project = tmp_path / "pyproject.toml"
+    fresh = project.read_text()
+    for old in (fresh.replace('made = "', 'made = "0'), "[tool", "", 'tool = "none"'):
+        component.write_text("old")
+        project.write_text(old)
+        assert renew_app(tmp_path)
+        assert "client.node_app" in component.read_text()
+        assert project.read_text() == fresh
 
 
 def test_the_site_s_side_is_what_the_site_has_installed(tmp_path: Path) -> None:

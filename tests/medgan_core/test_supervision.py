@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,6 +151,28 @@ def test_a_child_may_say_that_it_cannot_go_on(tmp_path: Path) -> None:
     code = "import time; print('Exit is near', flush=True); time.sleep(60)"
     with running(replace(command(tmp_path, code), told=lambda line: "near" in line)) as supervisor:
         wait_for(lambda: supervisor.restarts()["child"] >= 2)
+
+
+def test_every_line_has_one_time_whatever_the_child_puts_before_it(tmp_path: Path) -> None:
+    lines = [
+        "2026-11-21 00:01:05,043 ours",
+        "2026-11-21T00:01:05.043Z INFO [uvicorn.error] UTC",
+        "at 2026-11-21 00:01:05 in the middle",
+        "none",
+    ]
+    heard: list[str] = []
+    code = f"import time; print({chr(10).join(lines)!r}, flush=True); time.sleep(60)"
+
+    def told(line: str) -> bool:
+        heard.append(line)
+        return False
+
+    with running(replace(command(tmp_path, code), told=told)):
+        wait_for(lambda: "none" in text(tmp_path / "child.log"))
+    kept = [line.split(" ", 2) for line in text(tmp_path / "child.log").splitlines()]
+    assert [said for _, _, said in kept] == ["ours", "INFO [uvicorn.error] UTC", *lines[2:]]
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d,\d{3}", clock) for _, clock, _ in kept)
+    assert heard == lines
 
 
 def test_logs_are_bounded(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from client.node import free_port
 from medgan_core.record import RunFolder, read_json
 from server.enrolment import Registered
 from server.folder import CoordinatorFolder
@@ -18,16 +18,11 @@ from server.run_file import RunFiles
 from tests.server.sites import Served, TestSite
 from tests.simulations.making import environment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 SERVER = "from server.cli import main; main()"
+CLIENT = "from client.cli import main; main()"
 _NODE = "from flwr.supernode.cli import flower_supernode; flower_supernode()"
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def until(true: Callable[[], object], seconds: float, what: str, logs: Callable[[], str] = str) -> None:
@@ -48,6 +43,51 @@ def settled() -> dict[str, str]:
     }
 
 
+def called(code: str, *arguments: object, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """One of our commands to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=settled() | variables,
+        timeout=400,
+        cwd=ROOT,
+    )
+
+
+class Processes:
+    """Processes that belong together: each in a group of its own, its output in `folder`, ended as one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.all: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *command: object, **variables: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.all[name] = subprocess.Popen(
+                list(map(str, command)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=settled() | variables,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+
+    def end(self) -> None:
+        for process in reversed(self.all.values()):
+            if process.poll() is None:
+                process.terminate()
+        for process in self.all.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 class Federation:
     """A coordinator in a folder of its own with `sites`, each of them behind a SuperNode."""
 
@@ -65,12 +105,11 @@ class Federation:
             site.card.write(path / f"{site.name}.json")
             done = self.command("enroll", path / f"{site.name}.json", "--dir", self.folder.path)
             assert done.returncode == 0, done.stderr
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes = Processes(path)
 
     def command(self, *arguments: object) -> "subprocess.CompletedProcess[str]":
         """`medgan-server` to its end."""
-        command = [sys.executable, "-c", SERVER, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=settled(), timeout=120, cwd=ROOT)
+        return called(SERVER, *arguments)
 
     @contextmanager
     def running(self) -> Iterator["Federation"]:
@@ -79,11 +118,11 @@ class Federation:
             for site in self.sites:
                 stack.callback(Served(site).close)
                 stack.callback(site.close)
-            stack.callback(self._end)
+            stack.callback(self._processes.end)
             self.up()
             until(lambda: len(Registered(self.folder).read()) == len(self.sites), 60, "nodes are let in")
             if self.proxy_port:
-                self._start(
+                self._processes.start(
                     "nginx", NGINX, "-c", self.folder.nginx, "-p", self.folder.path, "-g", "daemon off;"
                 )
             for site in self.sites:
@@ -91,7 +130,7 @@ class Federation:
             yield self
 
     def up(self) -> None:
-        self._start("up", sys.executable, "-c", SERVER, "up", self.folder.path)
+        self._processes.start("up", sys.executable, "-c", SERVER, "up", "--dir", self.folder.path)
 
     def node(self, site: TestSite) -> None:
         """Start a site's SuperNode."""
@@ -102,7 +141,7 @@ class Federation:
         command += ["--superlink", f"127.0.0.1:{self.proxy_port or self.port}", "--port", free_port()]
         command += ["--auth-supernode-private-key", site.write_node_key()]
         command += ["--node-config", f'socket="{site.home / "s"}"']
-        self._start(site.name, *command, FLWR_HOME=str(home))
+        self._processes.start(site.name, *command, FLWR_HOME=str(home))
 
     def start(self, study: Path, *arguments: object) -> RunFiles:
         done = self.command("start", study, "--dir", self.folder.path, *arguments)
@@ -123,34 +162,25 @@ class Federation:
         paths = [*self.path.glob("*.log"), *self.folder.logs.glob("*.log")]
         return "\n".join(f"--- {p.name}\n{p.read_text(errors='replace')[-3000:]}" for p in paths)
 
-    def _start(self, name: str, *command: object, **variables: str) -> None:
-        with (self.path / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                list(map(str, command)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=settled() | variables,
-                cwd=ROOT,
-                start_new_session=True,
-            )
-
-    def _end(self) -> None:
-        for process in reversed(self.processes.values()):
-            if process.poll() is None:
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    @property
+    def processes(self) -> dict[str, "subprocess.Popen[bytes]"]:
+        return self._processes.all
 
 
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def children(pid: int, words: str) -> list[int]:
+    """The processes below this one whose command line holds these words."""
+    return [found for found in _pids() if _parent(found) == pid and words in _command_line(found)]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _command_line(pid: int) -> str:

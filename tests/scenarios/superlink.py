@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client.node import free_port
+from tests.scenarios.federating import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+FAR_NAME = "coordinator.test"
+"""A name of the coordinator that no resolver knows: only a proxy may."""
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120.0, pause: float = 0.1) -> None:
@@ -111,7 +113,7 @@ def make_certificates(folder: Path) -> None:
     root = _name("test CA")
     ca = _builder(root, root, authority).add_extension(x509.BasicConstraints(True, None), critical=True)
     names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        [x509.DNSName("localhost"), x509.DNSName(FAR_NAME), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     )
     mine = _builder(_name("localhost"), root, server).add_extension(names, critical=False)
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

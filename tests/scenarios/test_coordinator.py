@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from medgan_core.messages import Request
+from medgan_core.release.check.policy import policy_text
 from medgan_core.release.verify import verify_release
 from server.flower_state import size
+from tests.medgan_core.release.check.making import LENIENT
 from tests.scenarios.federating import NGINX, Federation, until
 from tests.server.sites import TestSite
 from tests.simulations.making import study_file, write_set
@@ -105,7 +107,13 @@ def test_kills_of_serverapp_and_superlink_lose_no_round_and_charge_nothing_twice
     assert size(federation.folder.database) < 4_000_000
 
     out = federation.path / "released"
-    done = federation.command("release", files.run.name, out, "--dir", federation.folder.path)
+    asked = ("release", files.run.name, out, "--dir", federation.folder.path)
+    unattacked = federation.command(*asked)
+    assert (unattacked.returncode, out.exists()) == (3, False), unattacked.stdout
+    policy = federation.path / "policy.toml"
+    policy.write_text(policy_text(LENIENT))
+    answered = ("--policy", policy, "--accept-inconclusive", "A. Board: nothing here is real")
+    done = federation.command(*asked, *answered)
     assert done.returncode == 0, done.stderr
     assert verify_release(out).privacy == "dp"
     for command in ("runs", "watch"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from medgan_core.release.trust import Trust
 from medgan_core.release.verify import verify_release
 from tests.scenarios.federating import ROOT, settled, until
 from tests.simulations.making import study_file, write_set
@@ -49,6 +50,8 @@ def test_hospitals_train_over_tls_and_a_trainer_s_death_costs_nothing(
     verified = verify_release(folder / "release")
     assert (verified.privacy, verified.epsilon > 0) == ("dp", True)
     assert any("signed with the keys of 2 sites" in line for line in verified.lines)
+    trusted = verify_release(folder / "release", Trust.read(folder / "trust"))
+    assert trusted.signers == "2 sites and the coordinator coordinator"
     for site in ("site-1", "site-2"):
         charges = _client("ledger", "--json", "--site", folder / site)
         kinds = [entry["kind"] for entry in json.loads(charges)["entries"]]

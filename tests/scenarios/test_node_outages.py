@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,8 @@ from client.node import NodeSettings, free_port, node_commands
 from medgan_core.envelope import Envelope
 from medgan_core.flower_app import write_app
 from medgan_core.supervision import Supervisor
-from tests.scenarios.superlink import SuperLink, make_certificates, make_node_key, wait_for
+from tests.client.proxying import proxy
+from tests.scenarios.superlink import FAR_NAME, SuperLink, make_certificates, make_node_key, wait_for
 
 pytestmark = pytest.mark.scenario
 
@@ -47,20 +50,15 @@ def main(grid, context):
 '''
 
 
-@pytest.fixture
-def link(tmp_path: Path) -> Iterator[SuperLink]:
-    link = SuperLink(tmp_path / "coordinator")
-    link.start()
-    yield link
-    link.kill()
-
-
 @contextmanager
-def node(link: SuperLink, folder: Path, authority: Path | None = None) -> Iterator[Supervisor]:
+def node(
+    link: SuperLink, folder: Path, authority: Path | None = None, **changes: Any
+) -> Iterator[Supervisor]:
     trusted = authority or link.folder / "ca.crt"
     settings = NodeSettings(
         "north", link.address, trusted, folder / "key", folder / "s" / "s", folder / "home"
     )
+    settings = replace(settings, **changes)
     supervisor = Supervisor(node_commands(settings))
     thread = threading.Thread(target=supervisor.run)
     thread.start()
@@ -129,3 +127,18 @@ def test_a_node_answers_through_kills_and_outages(link: SuperLink, tmp_path: Pat
         wait_for(lambda: (tmp_path / "home" / "node-id").exists())
         assert ask(link, "after-kill") == {"heard": "after-kill"}
     assert not (tmp_path / "home" / "node-id").exists()  # it took its leave
+
+
+def test_a_node_reaches_its_coordinator_through_the_hospital_s_proxy_alone(
+    link: SuperLink, tmp_path: Path
+) -> None:
+    link.register(make_node_key(tmp_path / "key"), "north")
+    far = f"{FAR_NAME}:443"
+    with (
+        serve(lambda e: Envelope({"heard": e.head["run"]}, {}), tmp_path / "s" / "s", "north"),
+        proxy({far: link.port}) as way,
+        node(link, tmp_path, superlink=far, proxy=way.url),
+    ):
+        wait_for(lambda: link.online() == 1)
+        assert ask(link, "through-a-proxy") == {"heard": "through-a-proxy"}
+    assert set(way.asked) == {far}

@@ -85,7 +85,9 @@ def spoil_site_2(monkeypatch: pytest.MonkeyPatch, spoil: Spoil) -> None:
             if worker.site.name != "site-2" or request.phase is not Phase.TRAIN:
                 return update
             changed = replace(update, groups=spoil(update.groups))
-            return changed.sealed(replace(changed.receipt, update_digest=changed.digest()))
+            assert worker.sign is not None
+            receipt = replace(changed.receipt, update_digest=changed.digest(), signature="")
+            return changed.sealed(replace(receipt, signature=worker.sign(receipt.message()).hex()))
 
         worker.answer = spoiled  # type: ignore[method-assign]
         return worker

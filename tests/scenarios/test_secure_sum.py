@@ -31,6 +31,7 @@ FEW = {
     "training.discriminator_steps": 4,
     "evaluation.synthetic_images": 64,
     "evaluation.reports": "false",
+    "evaluation.attack": "false",
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from medgan_core.codec import flatten, unflatten
 from medgan_core.config import Study, parse_study
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask, synthesis_of
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import METRICS, Groups, Receipt, Request, Update
 from medgan_core.privacy.plan import PrivacyPlan
@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
         "discriminator_steps": 1,
         "batch": 4,
     },
-    "evaluation": {"synthetic_images": 16, "gate": False},
+    "evaluation": {"synthetic_images": 16, "gate": False, "attack": False},
 }
 
 
@@ -48,7 +48,7 @@ class Federation:
     """What a coordinator knows before the first round."""
 
     study: Study
-    task: GanTask
+    task: SynthesisTask
     plan: PrivacyPlan
     state: FederationState
 
@@ -82,7 +82,7 @@ class Federation:
 
 def federation(**changes: Any) -> Federation:
     study = tiny_study(**changes)
-    task = make_task(study, (1, 28, 28), CLASSES)
+    task = synthesis_of(make_task(study, (1, 28, 28), CLASSES))
     plan = PrivacyPlan.of(study, "patient")
     return Federation(study, task, plan, initial_state(study, task, "run-1", SITES))
 

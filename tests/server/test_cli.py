@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from medgan_core.privacy.sum_keys import verify_key_of
+from medgan_core.public_card import PublicCard
+from medgan_core.release.trust import Trust
 from server import cli, pki
 from server.folder import CoordinatorFolder, held
 from server.run_file import RunFiles, SiteStanding
@@ -50,6 +53,8 @@ def test_init_makes_all_that_is_needed_and_keeps_secrets(folder: CoordinatorFold
     assert folder.path.stat().st_mode & 0o777 == 0o700
     assert folder.secret.stat().st_mode & 0o777 == 0o600
     assert len(folder.secret.read_text().strip()) == 64
+    assert folder.release_key.stat().st_mode & 0o777 == 0o600
+    assert len(folder.release_key.read_bytes()) == 32
     assert folder.settings().hosts == ("fl.example.org",)
     conf = folder.nginx.read_text()
     assert "server_name fl.example.org;" in conf
@@ -89,6 +94,26 @@ def test_enroll_and_sites_show_fingerprints_and_revoke_forgets(
     code, said, _ = call("sites")
     assert said.startswith("site-2  SHA256:")
     assert len(said.splitlines()) == 1
+
+
+def test_keys_are_what_verify_trusts(call: Call, folder: CoordinatorFolder, tmp_path: Path) -> None:
+    code, said, told = call("keys")
+    assert code == 0
+    assert said.startswith(folder.public_key.read_text())
+    assert told.startswith("coordinator coordinator: SHA256:")
+    (tmp_path / "trust.keys").write_text(said)
+    trust = Trust.read(tmp_path / "trust.keys")
+    assert trust.coordinator(verify_key_of(folder.signing_key()).hex()) == "coordinator"
+    cards = [PublicCard.read(path) for path in sorted(folder.sites.glob("*.json"))]
+    assert [trust.of_site(card.name) for card in cards] == [frozenset({card.verify_key}) for card in cards]
+
+
+def test_a_folder_of_an_earlier_version_gets_its_key(folder: CoordinatorFolder) -> None:
+    for path in (folder.release_key, folder.public_key):
+        path.unlink()
+    made = CoordinatorFolder.open(folder.path).trusted_key()
+    assert made == folder.trusted_key()
+    assert folder.public_key.read_text() == f"{made.line()}\n"
 
 
 def test_a_certificate_that_expires_is_told_of_by_every_command(

@@ -1,8 +1,9 @@
 """A deployed run over a grid in this process: real sites, real journal; nodes that come, go and lie."""
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,16 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.reasons import reason_for_coordinator
 from medgan_core.envelope import Answered, Asked
-from medgan_core.errors import MedGANError
+from medgan_core.errors import MedGANError, RefusedError
 from medgan_core.messages import Request, Update
 from medgan_core.proposals import Farewell, Proposal, Standing
 from medgan_core.record import RunFolder, read_json
+from medgan_core.release.trust import Trust, TrustedKey
 from medgan_core.release.verify import verify_release
 from medgan_core.wire import answer_to_records, asked_from_records, refusal_to_records
 from server import contact, deployment
 from server.coordinator import serve
-from server.enrolment import enrol
+from server.enrolment import enrol, revoke
 from server.flower_state import prepare
 from server.folder import CoordinatorFolder
 from server.run_file import RunFiles
@@ -156,6 +158,9 @@ def test_a_run_goes_from_proposal_to_a_release_that_verifies_with_signatures(
     assert hospitals.files.standing.state == "finished", hospitals.files.standing
     verified = verify_release(hospitals.run.release)
     assert any("8 receipts are signed with the keys of 2 sites" in line for line in verified.lines)
+    keys = (TrustedKey("site", site.name, site.card.verify_key) for site in hospitals.sites)
+    trust = Trust((hospitals.folder.trusted_key(), *keys))
+    assert verify_release(hospitals.run.release, trust).signers == "2 sites and the coordinator coordinator"
     told = read_json(hospitals.run.path / "metrics.json")
     assert set(told) >= {"released", "gate", "epsilon", "sites"}
     assert "public" not in told
@@ -166,6 +171,9 @@ def test_a_run_goes_from_proposal_to_a_release_that_verifies_with_signatures(
     assert hospitals.charges() == [4, 4]
     assert {name: s.round for name, s in hospitals.files.sites.items()} == dict.fromkeys(SITES, 3)
     assert (hospitals.run.path / "samples.png").is_file()
+    page = (hospitals.run.path / "report.html").read_text()
+    assert "2 hospitals trained" in page
+    assert "stay in\neach site's own report" in page
 
 
 def test_people_take_their_time_to_approve(made: Callable[..., Hospitals]) -> None:
@@ -181,6 +189,7 @@ def test_people_take_their_time_to_approve(made: Callable[..., Hospitals]) -> No
 
     hospitals.serve(reply)
     assert hospitals.files.standing.state == "finished"
+    assert not (hospitals.run.path / "refusals.jsonl").exists()  # who waits has not refused
     assert sum(isinstance(what, Proposal) for what in hospitals.sites[1].asked) == 4
 
 
@@ -197,6 +206,32 @@ def test_without_approval_in_time_the_run_is_paused_and_nothing_was_charged(
     resume(hospitals.folder, hospitals.run.name)
     hospitals.serve()
     assert hospitals.files.standing.state == "finished"
+
+
+def test_a_node_that_came_back_without_its_message_is_asked_again(
+    made: Callable[..., Hospitals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospitals = made(deployment__round_timeout=600.0)
+    swallowed = False
+
+    def reply(site: TestSite, asked: Asked) -> Answered | None:
+        nonlocal swallowed
+        answer = site.handle(asked)
+        if site.number == 2 and is_round(asked, 1) and not swallowed:
+            swallowed = True
+            return None  # sealed, and the node died with it
+        return answer
+
+    def lost(database: Path, messages: Collection[str]) -> Collection[str]:
+        return messages if swallowed else ()
+
+    monkeypatch.setattr("server.coordinator.lost_messages", lost)
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished"
+    history = (hospitals.run.path / "rounds.jsonl").read_text().splitlines()
+    assert [line.count("site-2") for line in history] == [1] * 4
+    assert hospitals.charges() == [4, 4]
+    assert sum(is_round(asked, 1) for asked in hospitals.sites[1].asked) == 2
 
 
 def test_a_dead_site_is_left_out_of_its_round_and_taken_back_in_the_next(
@@ -307,6 +342,9 @@ def test_only_signed_answers_count_and_a_forged_one_is_refused_by_name(
     hospitals.serve(reply)
     first = (hospitals.run.path / "rounds.jsonl").read_text().splitlines()[0]
     assert "site-2" not in first
+    [told] = [json.loads(line) for line in (hospitals.run.path / "refusals.jsonl").read_text().splitlines()]
+    assert (told["site"], told["rounds_done"]) == ("site-2", 0)
+    assert "its receipt is not signed with its enrolled key" in told["reason"]
     assert hospitals.files.standing.state == "finished"
 
 
@@ -328,6 +366,7 @@ def test_a_site_cannot_stand_or_answer_in_another_s_name(made: Callable[..., Hos
         ({"plan": "ab" * 32}, "it made another privacy plan of the study"),
         ({"card": {"classes": ["a", "b"]}}, "classes ('a', 'b'), the study has"),
         ({"card": {"image_shape": [1, 32, 32]}}, "images of (1, 32, 32), the study has (1, 28, 28)"),
+        ({"card": {"channels": ["T1"]}}, "channels ('T1',), the study has ()"),
         ({"card": {"unit": "image"}}, "its unit is image, that of the others patient"),
         ({"proposal": "cd" * 32}, "answers another proposal"),
     ],
@@ -400,6 +439,95 @@ def test_a_stopped_run_says_farewell_and_its_sites_free_their_holds(
     assert not hospitals.run.release.exists()
     with pytest.raises(MedGANError, match="is stopped: start a new one"):
         resume(hospitals.folder, hospitals.run.name)
+
+
+def test_a_site_that_fails_at_the_farewell_is_told_again(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+    tries = 0
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        nonlocal tries
+        if isinstance(asked, Farewell) and site.number == 2:
+            tries += 1
+            if tries == 1:
+                raise LostError
+            if tries == 2:
+                raise RestsError("failed: the trainer is not running")
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    standing = hospitals.files.standing
+    assert (standing.state, standing.reason) == ("finished", "release written")
+    assert tries == 3
+    assert all(site.kinds(hospitals.run.name).count("close") == 1 for site in hospitals.sites)
+
+
+def test_a_site_that_stays_away_from_the_farewell_is_named(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        if isinstance(asked, Farewell) and site.number == 2:
+            raise LostError
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.reason == "release written; not told: site-2"
+    assert hospitals.files.untold == ("site-2",)
+
+
+def test_a_site_that_was_away_at_the_end_is_told_later_and_frees_its_hold(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made()
+
+    def away(site: TestSite, asked: Asked) -> Answered:
+        if isinstance(asked, Farewell) and site.number == 2:
+            raise LostError
+        return site.handle(asked)
+
+    def closed() -> list[int]:
+        return [site.kinds(hospitals.run.name).count("close") for site in hospitals.sites]
+
+    hospitals.serve(away)
+    rounds, since = hospitals.files.rounds_done, hospitals.charges()
+    hospitals.serve(away)  # it is away again
+    assert closed() == [1, 0]
+    assert hospitals.files.standing.reason == "release written; not told: site-2"
+    revoke(hospitals.folder, "site-1")  # which ends nothing for the other
+    hospitals.serve()
+    assert closed() == [1, 1]
+    standing = hospitals.files.standing
+    assert (standing.state, standing.reason) == ("finished", "release written")
+    assert hospitals.files.untold == ()
+    assert (hospitals.files.rounds_done, hospitals.charges()) == (rounds, since)
+
+
+def test_a_run_that_is_over_stays_so_when_it_cannot_be_told(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+    hospitals.serve()
+    (hospitals.run.path / "cards.json").write_text('{"site-1": {}}')
+    hospitals.serve()
+    assert hospitals.files.standing.state == "finished"
+
+
+def test_a_paused_run_is_stopped_by_another_process_and_every_site_is_known(
+    made: Callable[..., Hospitals],
+) -> None:
+    hospitals = made(deployment__approval_timeout=0.3)
+    hospitals.sites[1].approving = False
+    hospitals.serve()
+    assert hospitals.files.standing.state == "paused"
+    stop(hospitals.folder, hospitals.run.name)
+    begun = time.monotonic()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        if site.number == 2:
+            raise RefusedError("it was never proposed here")
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    assert time.monotonic() - begun < deployment._FAREWELL_SECONDS
+    assert hospitals.files.standing.reason.endswith("not told: site-2")
 
 
 def test_only_one_process_serves_a_run(made: Callable[..., Hospitals]) -> None:

@@ -13,7 +13,7 @@ from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore import sql_mixin
 from flwr.supercore.object_store.sql_object_store import SqlObjectStore
 
-from server.flower_state import drop_messages, give_back, prepare, settle, size
+from server.flower_state import drop_messages, give_back, lost_messages, prepare, settle, size
 
 pytestmark = pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning")
 MEGABYTE = 1_000_000
@@ -77,6 +77,32 @@ def test_a_dropped_message_goes_with_its_reply_and_shared_payloads_stay_for_the_
 
     drop_messages(database, {named("to south"), named("never sent")})
     assert [count(database, table) for table in ("objects", "object_children", "run_objects")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("delivered", "activated", "lost"),
+    [
+        ("", "2026-01-01T10:00:00.5+00:00", False),  # it waits for whoever comes
+        ("2026-01-01T10:00:01.5+00:00", "2026-01-01T10:00:00.5+00:00", False),  # in work
+        ("2026-01-01T10:00:01.5+00:00", "2026-01-01T10:00:02+00:00", True),
+        ("2026-01-01T10:00:01+00:00", "2026-01-01T10:00:01.000001+00:00", True),
+    ],
+)
+def test_a_message_that_a_node_had_when_it_was_started_anew_is_lost(
+    database: Path, store: SqlObjectStore, delivered: str, activated: str, lost: bool
+) -> None:
+    for name in ("to north", "of another run"):
+        message(database, "message_ins", name)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO node (node_id, last_activated_at) VALUES (5, ?)", (activated,))
+        connection.execute("UPDATE message_ins SET dst_node_id = 5, delivered_at = ?", (delivered,))
+    asked = {named("to north"), named("never sent")}
+    assert lost_messages(database, asked) == ({named("to north")} if lost else set())
+    assert count(database, "message_ins") == 2
+
+
+def test_nothing_counts_as_lost_where_flower_has_no_tables(tmp_path: Path) -> None:
+    assert lost_messages(tmp_path / "other.db", {"x"}) == frozenset()
 
 
 def test_space_is_given_back_while_flower_has_the_database_open(

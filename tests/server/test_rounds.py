@@ -93,13 +93,13 @@ def test_below_the_quorum_the_run_fails_by_name_and_the_last_state_stays(of: Fed
     def worse(updates: list[Update]) -> list[Update | Refusal]:
         if kept.latest.round < 2:
             return [*updates]
-        return [poisoned(updates[0]), updates[1], Refusal("site-3", "site-3 is away")]
+        return [poisoned(updates[0]), updates[1], Refusal("site-3", "not approved")]
 
     with pytest.raises(QuorumError) as caught:
         kept.run(worse)
     said = str(caught.value)
     assert said.startswith("round 2: 1 acceptable updates, the study needs 2 (update of site-1 in round 2: ")
-    assert "site-3 is away" in said
+    assert "site-3: not approved" in said
     assert "resume" in said
     assert caught.value.exit_code == 1
     assert kept.latest.round == 2

@@ -141,6 +141,40 @@ def test_stopping_a_paused_run_starts_it_once_more_to_say_farewell(desk: Desk) -
     assert desk.heard() == []
 
 
+def test_sites_that_were_away_at_the_end_are_told_at_the_next_up_and_from_time_to_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = desk.begun()
+    files.end("finished", "release written", ["site-2"])
+    told = ("start", files.run.name)
+    assert desk.heard() == [told]
+    with files.serve("9"):
+        assert desk.heard() == []
+    assert desk.heard() == []  # an hour has not passed
+    later = time.monotonic() + 3600
+    monkeypatch.setattr("server.up.time.monotonic", lambda: later)
+    assert desk.heard() == [told]
+    desk.steward = Steward(desk.folder, desk.flower, desk.lines.append)  # type: ignore[arg-type]
+    assert desk.heard() == [told]
+    files.now_told(["site-2"])
+    desk.steward = Steward(desk.folder, desk.flower, desk.lines.append)  # type: ignore[arg-type]
+    assert desk.heard() == []
+
+
+def test_a_site_that_was_revoked_is_told_nothing_more(desk: Desk) -> None:
+    files = desk.begun()
+    files.end("stopped", "stopped by the coordinator", ["site-2"])
+    revoke(desk.folder, "site-2")
+    assert ("start", files.run.name) not in desk.heard()
+
+
+def test_a_run_that_can_go_on_says_no_farewell(desk: Desk) -> None:
+    files = desk.begun()
+    files.end("finished", "release written", ["site-2"])
+    files.stand("paused")
+    assert desk.heard() == []
+
+
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed", "paused"])
 def test_what_is_over_or_paused_is_left_alone(desk: Desk, state: Any) -> None:
     desk.steward.look()

@@ -41,6 +41,7 @@ TINY: dict[str, Any] = {
     "evaluation.epsilon": 2.0,
     "evaluation.synthetic_images": 16,
     "evaluation.reports": False,
+    "evaluation.attack": False,
 }
 
 

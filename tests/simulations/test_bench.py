@@ -35,8 +35,15 @@ def test_a_row_replaces_the_one_of_the_same_study_and_setting(tmp_path: Path) ->
     path = tmp_path / "results.json"
     for new in (row("a", 0.1), row("b", 0.2), row("a", 0.3), row("a", 0.4, set=["rounds=0"])):
         add_row(path, new)
+    for number, order in enumerate((["seed=1", "rounds=2"], ["rounds=2", "seed=1"])):
+        add_row(path, row("b", number, set=order))
     found = [(r["study"], r["set"], r["train_on_synthetic"]["auc"]) for r in json.loads(path.read_text())]
-    assert sorted(found, key=str) == [("a", ["rounds=0"], 0.4), ("a", [], 0.3), ("b", [], 0.2)]
+    assert sorted(found, key=str) == [
+        ("a", ["rounds=0"], 0.4),
+        ("a", [], 0.3),
+        ("b", ["rounds=2", "seed=1"], 1),
+        ("b", [], 0.2),
+    ]
 
 
 def test_damaged_results_are_named_and_not_overwritten(tmp_path: Path) -> None:

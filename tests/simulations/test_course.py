@@ -20,6 +20,7 @@ from medgan_core.errors import (
 )
 from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger
 from medgan_core.record import RunFolder
+from medgan_core.release.trust import Trust
 from medgan_core.release.verify import verify_release
 from simulations import course
 from simulations.course import abandon_run, resume_run, run_study
@@ -63,6 +64,14 @@ def test_a_run_leaves_all_that_the_readme_lists_and_a_release_that_verifies(fini
     assert [name for name in FILES.split() if not (finished.path / name).is_file()] == []
     assert verify_release(finished.release).epsilon == pytest.approx(metrics(finished)["epsilon"])
     assert len((finished.path / "rounds.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_simulation_signs_with_keys_of_its_own(finished: RunFolder) -> None:
+    trust = Trust.read(finished.path / "trust.keys")
+    assert verify_release(finished.release, trust).signers == "2 sites and the coordinator simulation"
+    for path in (finished.path / "release.key", *finished.sites.glob("*/signing.key")):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.read_bytes().hex() not in (finished.path / "trust.keys").read_text()
 
 
 def test_a_finished_run_holds_nothing_more_at_its_sites(finished: RunFolder) -> None:

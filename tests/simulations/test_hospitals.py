@@ -1,9 +1,12 @@
 """The hospitals of a simulation: where their data and ledgers are, and who declared what."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from medgan_core.config import parse_study
+from medgan_core.data.source import Site
 from medgan_core.errors import ConfigError, InputError, IntegrityError
 from medgan_core.record import RunFolder
 from simulations.hospitals import (
@@ -15,6 +18,7 @@ from simulations.hospitals import (
     pooled,
     secret_random,
 )
+from tests.medgan_core.data.making import shared
 from tests.simulations.making import tiny_study
 
 
@@ -92,6 +96,14 @@ def test_pooling_keeps_every_image_with_its_patient(run: RunFolder, data: Path) 
     assert training.images[-1].equal(second.images[-1])
 
 
+def test_pooling_counts_a_patient_who_judges_everywhere_once(run: RunFolder, data: Path) -> None:
+    sites = open_sites(tiny_study(), run, Launch(data=str(data)))
+    shared = [Site(site.name, site.training, sites[0].held_out) for site in sites]
+    _, held_out = pooled(shared, sites[0].training.card)
+    assert held_out.patients == sites[0].held_out.patients
+    assert held_out.images.equal(sites[0].held_out.images)
+
+
 def test_ledgers_are_the_run_s_own_unless_runs_share_them(run: RunFolder, tmp_path: Path) -> None:
     study = tiny_study(privacy__delta=1e-6)
     own = open_ledger(study, run, Launch(), "site-1")
@@ -131,3 +143,20 @@ def test_a_study_cannot_pass_other_images_off_as_phantoms(tmp_path: Path, path: 
     run = RunFolder.create(tmp_path, study)
     with pytest.raises(ConfigError, match="a folder below the run's own data"):
         open_sites(study, run, Launch(data=str(tmp_path)))
+
+
+def test_a_private_run_on_a_published_set_of_five_patients_is_refused(tmp_path: Path) -> None:
+    root = shared("open_ms_mri")
+    asked: dict[str, Any] = {
+        "name": "x",
+        "task": "translation",
+        "data": {"kind": "nifti", "path": "open_ms_mri", "modalities": ["T1", "FLAIR"], "image_size": 32},
+    }
+    private, plain = parse_study(asked), parse_study(asked | {"privacy": {"mode": "off"}})
+    run, launch = RunFolder.create(tmp_path / "runs", private), Launch(data=str(root))
+    with pytest.raises(ConfigError, match=r"which has 5 patients.*100 or more") as caught:
+        open_sites(private, run, launch)
+    assert caught.value.name == "privacy.mode"
+    with pytest.raises(ConfigError) as other:  # for another reason: too few are held out
+        open_sites(plain, run, launch)
+    assert other.value.name == "sites.count"

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medgan_core.evaluate.gate import Verdict
+from medgan_core.evaluate.histogram import read_histogram
 from medgan_core.evaluate.report import trained_scores
+from medgan_core.gan.task import synthesis_of
 from medgan_core.gan.tasks import make_task
 from medgan_core.record import RunFolder
 from medgan_core.seeds import Seeds
@@ -41,6 +44,10 @@ def test_figures_of_data_that_are_not_public_stay_in_the_sites_own_reports(finis
     told = json.loads((finished.path / "metrics.json").read_text())
     assert "public" not in told
     assert set(told["released"]) == {"accuracy", "balanced_accuracy", "auc"}
+    read = asdict(read_histogram(torch.tensor(told["histogram"])))
+    assert read == pytest.approx(
+        {name: float(value) for name, value in told["released"].items()}, abs=1e-3, nan_ok=True
+    )
     everything = texts(finished.path)
     for site in ("site-1", "site-2"):
         report = json.loads((finished.path / "sites" / site / "report.json").read_text())
@@ -86,7 +93,7 @@ def public_scores(run: RunFolder, data: Path, name: str) -> dict[str, float]:
     assert kept is not None
     sites = open_sites(study, run, Launch(data=str(data), public=True))
     card, seeds = sites[0].training.card, Seeds(study.seed)
-    task = make_task(study, card.image_shape, card.classes)
+    task = synthesis_of(make_task(study, card.image_shape, card.classes))
     generator = task.make_generator()
     load(generator, kept[0][f"release_{name}"])
     images, labels = draw(

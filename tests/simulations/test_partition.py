@@ -101,3 +101,16 @@ def test_more_sites_than_patients_to_train_on_are_refused() -> None:
     only = _archive(60, sites=tuple("b" if i == held else "a" for i in range(60)))
     with pytest.raises(ConfigError, match="b has none"):
         partition(only, _study(count=2, assign="manifest"), Seeds(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_named_patients_judge_at_every_site_of_a_study_without_privacy(seed: int) -> None:
+    data = _archive(5).data
+    archive = Archive(data, (False, False, True, False, False), None)
+    body = {"name": "x", "data": {"kind": "npz", "path": "x", "hold_out": ["p2"]}}
+    open_study = parse_study(body | {"privacy": {"mode": "off"}})
+    sites = partition(archive, open_study, Seeds(seed))
+    assert [site.held_out.patients for site in sites] == [("p2",)] * 3
+    assert sorted(key for site in sites for key in site.training.patients) == ["p0", "p1", "p3", "p4"]
+    private = partition(archive, parse_study(body), Seeds(seed))  # one patient is at one site
+    assert sorted(len(site.held_out) for site in private) == [0, 0, 1]

@@ -56,6 +56,16 @@ def test_the_table_shows_every_strategy_and_reads_no_data(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_task_without_a_query_has_no_strategy_but_noise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = study_file(tmp_path, task="restoration", rounds=2, strategy="auto", sites__nominal_patients=50)
+    said = printed(monkeypatch, capsys, "plan", path).splitlines()
+    assert said[0] == "# task restoration has no strategy to choose: its fakes are made of patients"
+    assert not any("one-shot" in line for line in said)
+    assert any(line.startswith("# noise of the steps: ") for line in said)
+
+
 def test_rounds_are_done_where_only_the_data_know_the_classes() -> None:
     undecided = tiny_study(strategy="auto", data__classes=[])
     found = decided(undecided)

@@ -7,17 +7,17 @@ that are private already, so they cost nothing; only the real term touches patie
 import torch
 from torch import Tensor, nn
 
-from medgan_core.config import TrainingConfig
+from medgan_core.config import MappingConfig, TrainingConfig
 from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.networks import Discriminator, Generator, size_of_latent
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import ImageShape, SynthesisTask
 from medgan_core.precision import halves
 
 
 def synthesis(
-    training: TrainingConfig, image_shape: tuple[int, int, int], classes: tuple[str, ...]
-) -> GanTask:
-    """The conditional DCGAN family of a study; images are square."""
+    training: TrainingConfig, mapping: MappingConfig, image_shape: ImageShape, classes: tuple[str, ...]
+) -> SynthesisTask:
+    """The conditional DCGAN family of a study; images are square. `mapping` has no say in it."""
     channels, size, _ = image_shape
     loss, noise = LOSSES[training.loss], training.spatial_noise
     latent_size = size_of_latent(training.latent_size, size, noise)
@@ -29,13 +29,13 @@ def synthesis(
         return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def sample(generator: nn.Module, labels: Tensor, random: torch.Generator) -> Tensor:
-        latent = torch.randn(len(labels), latent_size, generator=random)
+        latent = torch.randn(len(labels), latent_size, generator=random).to(labels.device)
         half = generator.training and halves(training.precision, latent.device)
         with torch.autocast(latent.device.type, torch.bfloat16, enabled=half):
             images: Tensor = generator(latent, labels)
         return images.float()
 
-    return GanTask(
+    return SynthesisTask(
         name="synthesis",
         image_shape=image_shape,
         classes=classes,

@@ -52,6 +52,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "training.anchor_weight": 0.0,
     "training.ema_decay": 0.0,
     "evaluation.gate": False,  # there is no one-shot generator to fall back on
+    "evaluation.attack": False,  # the published method pays for none
 }
 SETUP = FROM_SCRATCH | {"rounds": 1, "training.discriminator_steps": STEPS}
 

@@ -28,7 +28,7 @@ from medgan_core.config import Study
 from medgan_core.data.source import Site
 from medgan_core.gan.networks import upsamplings
 from medgan_core.gan.steps import balanced_labels, generator_step
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask, synthesis_of
 from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_generator, weights_of
@@ -98,6 +98,7 @@ def dp_merf(
         "one_shot.iterations": 0,
         "training.latent_size": setup.latent_size,
         "training.spatial_noise": 0.0,
+        "evaluation.attack": False,  # the published method pays for none
     }
     study = changed(study, asked)
     done = federation(study, sites, random)
@@ -106,7 +107,9 @@ def dp_merf(
     features = Features.of(study.one_shot, done.task.image_shape, Seeds(study.seed))
     mismatch = partial(biased_mismatch, embedding.mean, features)
     channels, size, _ = done.task.image_shape
-    task = replace(done.task, make_generator=lambda: Generator(setup, len(embedding.mean), channels, size))
+    task = replace(
+        synthesis_of(done.task), make_generator=lambda: Generator(setup, len(embedding.mean), channels, size)
+    )
     generator = initial_generator(task, seeds.child("dp-merf"))
     _match(setup, task, generator, mismatch, seeds.child("dp-merf"))
     generator = released_generator(task, weights_of(generator), seeds)
@@ -124,7 +127,7 @@ def biased_mismatch(
 
 def _match(
     setup: Setup,
-    task: GanTask,
+    task: SynthesisTask,
     generator: nn.Module,
     mismatch: Callable[[Tensor, Tensor], Tensor],
     seeds: Seeds,

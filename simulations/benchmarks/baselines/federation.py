@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from client.site import RandomFor
 from medgan_core.config import Study
 from medgan_core.data.source import Site
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import GanTask, synthesis_of
 from medgan_core.record import RunFolder
 from medgan_core.release.spending import release_epsilon
 from medgan_core.tensors import load
@@ -43,7 +43,7 @@ class Federation:
         """Of the generator that would be released."""
         generator = self.task.make_generator()
         load(generator, self.state.groups["release"])
-        return Sampler(partial(draw, self.task, generator.eval()), self.epsilon)
+        return Sampler(partial(draw, synthesis_of(self.task), generator.eval()), self.epsilon)
 
 
 def federation(study: Study, sites: Sequence[Site], random: RandomFor) -> Federation:

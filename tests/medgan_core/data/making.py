@@ -77,3 +77,28 @@ def write_idx(folder: Path, train: int = 12, test: int = 5, *, zipped: bool = Tr
             body = idx_bytes(array)
             path = folder / f"{part}-{name}-ubyte{'.gz' if zipped else ''}"
             path.write_bytes(gzip.compress(body) if zipped else body)
+
+
+def mask_bytes(side: int = 28, value: int = 255, *, form: str = "PNG", mode: str = "L") -> bytes:
+    """A mask whose left half is set."""
+    pixels = np.zeros((side, side), np.uint8)
+    pixels[:, : side // 2] = value
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, form)
+    return stream.getvalue()
+
+
+def head(shape: tuple[int, int, int] = (24, 30, 16), seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """An ellipsoid of noise in the middle of a volume [x, y, z]; bright towards the front."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    inside = sum(axis**2 for axis in axes) < 0.8
+    values = 200 + 100 * axes[1] + np.random.default_rng(seed).uniform(0, 20, shape)
+    return np.where(inside, values, 0).astype(np.float32)
+
+
+def write_nifti(path: Path, values: np.ndarray[Any, Any], affine: np.ndarray[Any, Any] | None = None) -> Path:
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1, 3, 1]) if affine is None else affine), path)
+    return path

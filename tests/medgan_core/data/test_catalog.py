@@ -49,3 +49,17 @@ def test_a_missing_file_of_an_unknown_set_names_no_archive_and_no_absolute_path(
     assert "comes from" not in str(missing("ours/images.npz"))
     assert "/home/someone" not in str(missing("/home/someone/images.npz"))
     assert "is missing" in str(missing(""))
+
+
+def test_files_that_not_every_study_asks_for_are_checked_where_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"images")
+    digest = {"m.zip": sha256(b"masks").hexdigest()}
+    found = PublishedSet("tiny", "Tiny", "https://x", "CC0", {"a.npz": ""}, more=digest)
+    images, masks = tmp_path / "a.npz", tmp_path / "m.zip"
+    assert found.holds(tmp_path, [images])  # without masks
+    masks.write_bytes(b"masks")
+    assert found.holds(tmp_path, [images, masks])
+    masks.write_bytes(b"masks of a hospital")
+    assert not found.holds(tmp_path, [images, masks])
+    assert found.holds(tmp_path, [images])
+    assert not found.holds(tmp_path, [images, tmp_path / "own.png"])

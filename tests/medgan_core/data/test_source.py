@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medgan_core.data.source import HELD_OUT_PERCENT, Card, SiteData, is_held_out
+from medgan_core.config import HELD_OUT_PERCENT
+from medgan_core.data.source import Card, SiteData, is_held_out
 
 CARD = Card("x", ("a", "b"), (1, 2, 2), "OT", "patient", False)
 

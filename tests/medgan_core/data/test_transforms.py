@@ -78,3 +78,17 @@ def test_variation_is_a_function_of_the_generator_alone(asked: dict[str, object]
         flipped = [torch.equal(a, b.flip(-1)) for a, b in zip(first, images, strict=True)]
         kept = [torch.equal(a, b) for a, b in zip(first, images, strict=True)]
         assert all(f or k for f, k in zip(flipped, kept, strict=True))
+
+
+def test_variation_moves_a_mask_with_its_image_and_keeps_it_binary() -> None:
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    disc = torch.where((rows - 12) ** 2 + (columns - 9) ** 2 < 40, 1.0, -1.0)
+    images = torch.stack([disc, disc]).repeat(6, 1, 1, 1)
+    asked = {"image_size": 32, "flip": True, "rotate_degrees": 25.0, "crop_pixels": 3}
+    vary = augmentation(config("folder", "x", masks="m.zip", **asked))
+    assert vary is not None
+    varied = vary(images, torch.Generator().manual_seed(0))
+    assert varied.shape == images.shape
+    assert set(varied[:, 1].unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(torch.where(varied[:, 0] > 0, 1.0, -1.0), varied[:, 1])
+    assert len({tuple(mask.flatten().tolist()) for mask in varied[:, 1]}) == 6

@@ -40,7 +40,7 @@ def test_no_real_training_images_is_nan_not_an_error() -> None:
     assert isnan(report.fidelity.coverage)
 
 
-def test_one_class_has_accuracy_alone() -> None:
+def test_held_out_patients_of_one_class_have_accuracy_alone_and_one_class_in_all_has_nothing() -> None:
     ones = HELD_OUT.labels == 1
     held_out = replace(
         HELD_OUT, owner=HELD_OUT.owner[ones], images=HELD_OUT.images[ones], labels=HELD_OUT.labels[ones]
@@ -52,7 +52,18 @@ def test_one_class_has_accuracy_alone() -> None:
     card = replace(CARD, classes=("tall",))
     zero = torch.zeros_like
     alone = [replace(site, card=card, labels=zero(site.labels)) for site in (TRAINING, HELD_OUT)]
-    assert site_report(alone[0], alone[1], images, zero(labels), seed=0).train_on_real.accuracy == 1.0
+    of_one = site_report(alone[0], alone[1], images, zero(labels), seed=0)
+    assert isnan(of_one.train_on_real.accuracy)  # all answers are right where there is but one
+    assert isnan(of_one.train_on_synthetic.accuracy)
+    assert isfinite(of_one.fidelity.coverage)
+
+
+def test_only_a_task_with_channels_that_belong_together_tells_of_them() -> None:
+    images, labels = shapes(20, 3)
+    plain = site_report(TRAINING, HELD_OUT, images, labels, seed=0).to_json()
+    both = site_report(TRAINING, HELD_OUT, images, labels, seed=0, task="volume").to_json()
+    assert "structure" not in plain
+    assert set(both["structure"]) >= {"slice_correlation_synthetic", "slice_correlation_real"}
 
 
 def test_a_diverged_generator_has_no_figures() -> None:
@@ -63,3 +74,15 @@ def test_a_diverged_generator_has_no_figures() -> None:
     assert isnan(report.fidelity.frechet)
     assert isnan(report.memorization.share_nearer_training)
     assert isfinite(report.train_on_real.accuracy)
+
+
+def test_copies_are_found_among_training_patients_and_not_among_those_held_out() -> None:
+    copied = site_report(TRAINING, HELD_OUT, TRAINING.images, TRAINING.labels, seed=0).to_json()["copying"]
+    assert set(copied) == {
+        "training_by_hash",
+        "held_out_by_hash",
+        "training_by_pixels",
+        "held_out_by_pixels",
+    }
+    assert copied["training_by_hash"] == copied["training_by_pixels"] == 1
+    assert copied["held_out_by_pixels"] < 0.2

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from medgan_core.gan.steps import LADDER, Rhythm, balanced_labels, generator_step
-from medgan_core.gan.task import GanTask
+from medgan_core.gan.task import SynthesisTask
 from medgan_core.tensors import weights_of
 from tests.medgan_core.gan.making import CLASSES, make, networks, random
 
@@ -21,14 +21,14 @@ def same(one: nn.Module, before: dict[str, np.ndarray[tuple[int, ...], np.dtype[
 
 
 @pytest.fixture(scope="module")
-def task() -> GanTask:
+def task() -> SynthesisTask:
     return make()
 
 
 # The generator's step
 
 
-def test_a_step_moves_the_generator_and_nothing_else(task: GanTask) -> None:
+def test_a_step_moves_the_generator_and_nothing_else(task: SynthesisTask) -> None:
     generator, discriminator = networks(task)
     discriminator(torch.zeros(1, *task.image_shape), LABELS[:1]).sum().backward()
     gradients = [p.grad.clone() for p in discriminator.parameters() if p.grad is not None]
@@ -43,13 +43,13 @@ def test_a_step_moves_the_generator_and_nothing_else(task: GanTask) -> None:
     assert all(p.requires_grad for p in discriminator.parameters())
 
 
-def test_a_step_leaves_no_gradient_at_a_discriminator_without_one(task: GanTask) -> None:
+def test_a_step_leaves_no_gradient_at_a_discriminator_without_one(task: SynthesisTask) -> None:
     generator, discriminator = networks(task)
     generator_step(task, generator, discriminator, optim.SGD(generator.parameters(), 0.1), LABELS, random())
     assert all(p.grad is None for p in discriminator.parameters())
 
 
-def test_gradients_do_not_add_up_over_steps(task: GanTask) -> None:
+def test_gradients_do_not_add_up_over_steps(task: SynthesisTask) -> None:
     generator, discriminator = networks(task)
     still = optim.SGD(generator.parameters(), 0.0)
     found = []
@@ -59,7 +59,7 @@ def test_gradients_do_not_add_up_over_steps(task: GanTask) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_loss_is_the_discriminators_and_the_anchors_weighted(task: GanTask) -> None:
+def test_loss_is_the_discriminators_and_the_anchors_weighted(task: SynthesisTask) -> None:
     generator, discriminator = networks(task)
     still = optim.SGD(generator.parameters(), 0.0)
 
@@ -74,14 +74,14 @@ def test_loss_is_the_discriminators_and_the_anchors_weighted(task: GanTask) -> N
     assert loss(discriminator, True, 0.0) == pytest.approx(alone)
 
 
-def test_steps_lower_the_loss(task: GanTask) -> None:
+def test_steps_lower_the_loss(task: SynthesisTask) -> None:
     generator, discriminator = networks(task)
     optimizer = optim.Adam(generator.parameters(), 1e-2)
     losses = [generator_step(task, generator, discriminator, optimizer, LABELS, random()) for _ in range(15)]
     assert losses[-1] < losses[0]
 
 
-def test_the_same_stream_gives_the_same_step(task: GanTask) -> None:
+def test_the_same_stream_gives_the_same_step(task: SynthesisTask) -> None:
     results = []
     for _ in range(2):
         generator, discriminator = networks(task)

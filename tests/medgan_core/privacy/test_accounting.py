@@ -7,6 +7,7 @@ from dp_accounting.dp_event import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.pld import PLDAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opacus.accountants.analysis import rdp
 
 from medgan_core.messages import Event
 from medgan_core.privacy import accounting
@@ -199,3 +200,12 @@ def test_the_search_holds_its_target_where_the_coarse_accountant_misleads(
 def test_a_target_that_no_noise_reaches_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no noise multiplier up to 10000 reaches epsilon 0\.5"):
         smallest_noise(lambda sigma: (Event(1.0, 1.0, 1), Event(sigma, 1.0, 1)), 0.5, DELTA)
+
+
+def test_what_one_step_spends_at_each_order_is_worked_out_once() -> None:
+    kept = rdp._compute_rdp
+    epsilon((Event(4.25, 0.31, 3),), DELTA)
+    worked_out = kept.cache_info().misses
+    epsilon((Event(4.25, 0.31, 4),), DELTA)
+    assert kept.cache_info().misses == worked_out
+    assert kept(0.31, 4.25, 2.5) == kept.__wrapped__(0.31, 4.25, 2.5)

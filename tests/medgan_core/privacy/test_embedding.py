@@ -201,3 +201,15 @@ def test_where_no_class_has_two_fakes_the_mismatch_is_zero_with_zero_gradients()
     (gradient,) = torch.autograd.grad(mismatch, features)
     assert float(mismatch.detach()) == 0
     assert float(gradient.abs().max()) == 0
+
+
+def test_texture_that_two_modalities_share_upside_down_is_seen_only_apart() -> None:
+    image = _images(1)[:, :1]
+    shown, flat = torch.cat([image, -image], dim=1), torch.zeros(1, 2, 28, 28)
+    for apart in (False, True):
+        features = Features.of(TEXTURES, (2, 28, 28), Seeds(0), apart=apart)
+        found = torch.cat([features(shown), features(flat)])[:, -TEXTURES.frequencies :]
+        assert features(shown).norm(dim=1) == pytest.approx(1, abs=1e-5)
+        assert features.size == 2 * TEXTURES.frequencies * 2
+        assert torch.allclose(found[0], found[1], atol=1e-5) is not apart
+        assert features.to(torch.device("cpu")).apart is apart

@@ -9,6 +9,7 @@ import torch
 
 from medgan_core.config import Study, parse_study
 from medgan_core.errors import ConfigError
+from medgan_core.gan.task import synthesis_of
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import Phase
 from medgan_core.privacy.accounting import epsilon
@@ -29,6 +30,7 @@ def study(**changes: Any) -> Study:
         "privacy": {"epsilon": 8.0, "sampling_rate": 0.1, "secure_sum": True},
         "training": {"discriminator_steps": 10},
         "one_shot": {"frequencies": 50},
+        "evaluation": {"attack": False},
     }
     return parse_study(body | changes)
 
@@ -92,18 +94,20 @@ def test_other_plans_are_as_they_were() -> None:
 def test_the_declared_size_of_the_discriminator_is_its_size(size: int, channels: int, width: int) -> None:
     data = {"kind": "npz", "path": "x", "classes": ["a", "b", "c"], "image_size": size, "channels": channels}
     asked = study(data=data, training={"discriminator_width": width})
-    task = make_task(asked, (channels, size, size), asked.data.classes)
+    task = synthesis_of(make_task(asked, (channels, size, size), asked.data.classes))
     arrays = weights_of(task.make_discriminator())
     assert sum(array.size for array in arrays.values()) == asked.discriminator_size
 
 
 def test_only_a_plan_of_joint_steps_gives_a_sum_and_only_for_its_discriminator(plan: PrivacyPlan) -> None:
     asked = study()
-    task = make_task(asked, (1, 28, 28), asked.data.classes)
+    task = synthesis_of(make_task(asked, (1, 28, 28), asked.data.classes))
     data = torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64), torch.arange(2)
     total = plan.gradient_sum(task.make_discriminator(), task.real_loss, *data)
     assert (total.dtype, total.shape) == (torch.int64, (plan.gradient_size,))
-    wider = make_task(study(training={"discriminator_width": 20}), (1, 28, 28), asked.data.classes)
+    wider = synthesis_of(
+        make_task(study(training={"discriminator_width": 20}), (1, 28, 28), asked.data.classes)
+    )
     with pytest.raises(ConfigError, match="gradient_size"):
         plan.gradient_sum(wider.make_discriminator(), task.real_loss, *data)
     for other in (PrivacyPlan.of(study(share="both"), "patient"), replace(plan, private=False)):

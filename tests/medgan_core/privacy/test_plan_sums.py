@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medgan_core.config import GATE_SIZE, Study, parse_study
+from medgan_core.config import ATTACK_BINS, GATE_SIZE, Study, parse_study
 from medgan_core.errors import ConfigError
 from medgan_core.messages import Phase
 from medgan_core.privacy.accounting import epsilon
@@ -52,9 +52,10 @@ def test_without_secure_sum_a_plan_has_no_rules_and_the_digest_it_always_had(pla
 
 
 def test_the_queries_are_summed_and_the_steps_are_not(plan: PrivacyPlan) -> None:
-    assert [plan.summed(phase) for phase in Phase] == [True, False, True, True]
+    assert [plan.summed(phase) for phase in Phase] == [True, False, True, True, True, True]
     assert plan.event(Phase.TRAIN).shares == 0
     sizes = {Phase.ONE_SHOT: 2 * (2 * 50 * 2 + 1), Phase.GATE: GATE_SIZE, Phase.EVALUATE: 2 * 2 * 10}
+    sizes |= dict.fromkeys((Phase.ATTACK, Phase.CONTROL), 4 * 2 * ATTACK_BINS)
     for phase, size in sizes.items():
         event = plan.event(phase)
         assert (event.shares, event.dimension, event.sampling_rate, event.steps) == (2, size, 1.0, 1)
@@ -90,10 +91,12 @@ def test_a_patient_at_two_sites_moves_the_sum_twice() -> None:
 @pytest.mark.parametrize("repeats", [0, 1, 3])
 def test_a_hold_reserves_the_repeats_of_sums_alone(plan: PrivacyPlan, repeats: int) -> None:
     told = replace(plan, max_repeats=repeats)
-    first, step, gate, last = (told.event(phase) for phase in Phase)
-    assert told.events("training") == (first, step, step)
-    assert told.holds("training") == (first,) * (1 + repeats) + (step, step)
-    assert told.holds("held_out") == (gate,) * (1 + repeats) + (last,) * (1 + repeats)
+    first, step, gate, last, attack, control = (told.event(phase) for phase in Phase)
+    assert told.events("training") == (first, step, step, attack)
+    assert told.holds("training") == (first,) * (1 + repeats) + (step, step) + (attack,) * (1 + repeats)
+    assert told.holds("held_out") == tuple(
+        event for event in (gate, last, control) for _ in range(1 + repeats)
+    )
 
 
 def test_without_privacy_the_sums_are_exact_and_infinite() -> None:
@@ -105,9 +108,9 @@ def test_without_privacy_the_sums_are_exact_and_infinite() -> None:
 
 def test_every_field_of_sums_is_in_the_digest(plan: PrivacyPlan) -> None:
     names = [name for name in asdict(plan) if name.startswith("sum_") or name.endswith("_size")]
-    assert len(names) == 7
+    assert len(names) == 8
     others = {replace(plan, **{name: getattr(plan, name) + 1}).digest() for name in [*names, "max_repeats"]}
-    assert len(others - {plan.digest()}) == 8
+    assert len(others - {plan.digest()}) == 9
 
 
 def test_two_sites_have_no_secure_sum() -> None:
@@ -129,6 +132,6 @@ def test_numbers_that_do_not_go_together_are_refused(sites: int, numbers: dict[s
 
 
 def test_noise_that_would_wrap_around_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medgan_core.privacy.plan.room", lambda deviation: False)
+    monkeypatch.setattr("medgan_core.privacy.noise_levels.room", lambda deviation: False)
     with pytest.raises(ConfigError, match="wrap around"):
         PrivacyPlan.of(study(one_shot_noise_multiplier=5.0), "patient").event(Phase.ONE_SHOT)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from medgan_core.codec import flatten, unflatten
 from medgan_core.config import Study, parse_study
 from medgan_core.data.source import Card
 from medgan_core.gan.tasks import make_task
-from medgan_core.messages import Array, Phase, Receipt
+from medgan_core.messages import Array, Receipt
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.privacy.plan import PrivacyPlan
+from medgan_core.privacy.sum_keys import new_secret, sign, verify_key_of
 from medgan_core.release.bundle import Release, build_release
 from medgan_core.release.files import write_manifest
+from medgan_core.release.trust import Trust, TrustedKey
 from medgan_core.tensors import seeded, state_of
 
 CARD = Card(
@@ -39,6 +42,7 @@ STUDY = {
         "discriminator_width": 4,
         "discriminator_steps": 3,
     },
+    "evaluation": {"attack": False},
 }
 GATE = {
     "kept": "refined",
@@ -53,14 +57,22 @@ GATE = {
 METRICS = {"gate": GATE, "accuracy": 0.81, "auc": float("nan"), "public": {"frechet": 1.5}}
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "segmentation": {"data.kind": "folder", "data.masks": "masks.zip"},
+    "translation": {"data.kind": "nifti", "data.modalities": ["T1", "FLAIR"], "data.classes": ["brain"]},
+}
+"""What a study of a task says of its data."""
+
+
 def study_with(changes: Mapping[str, Any] | None = None) -> Study:
-    return parse_study(unflatten(flatten(STUDY) | dict(changes or {})))
+    asked = dict(changes or {})
+    return parse_study(unflatten(flatten(STUDY) | NEEDED.get(asked.get("task", ""), {}) | asked))
 
 
 def receipts_of(plan: PrivacyPlan, sites: tuple[str, ...] = ("north", "south")) -> list[Receipt]:
     """The sealed receipts of a whole run."""
-    last = [Phase.GATE, Phase.EVALUATE] if plan.gate else [Phase.EVALUATE]
-    phases = [Phase.ONE_SHOT, *[Phase.TRAIN] * plan.rounds, *last]
+    numbers = range(plan.first_round, plan.last_round + 1)
+    phases = {number: phase for number in numbers if (phase := plan.phase(number)) is not None}
     spent = {name: epsilon(plan.events(name), plan.delta) for name in ("training", "held_out")}
     return [
         Receipt(
@@ -78,7 +90,7 @@ def receipts_of(plan: PrivacyPlan, sites: tuple[str, ...] = ("north", "south")) 
             head="cd" * 32,
             update_digest="ef" * 32,
         )
-        for number, phase in enumerate(phases)
+        for number, phase in phases.items()
         for site in sites
     ]
 
@@ -94,12 +106,45 @@ def build(
     edit: Callable[[list[Receipt]], list[Receipt]] = lambda receipts: receipts,
     proportions: tuple[float, ...] = (0.3, 0.7),
     verify_keys: Mapping[str, str] | None = None,
+    of_weights: Callable[[Array], Array] = lambda array: array,
+    signing_key: bytes | None = None,
+    metrics: Mapping[str, Any] = METRICS,
 ) -> Release:
     study = study_with(changes)
     plan = PrivacyPlan.of(study, card.unit)
     receipts = edit(receipts_of(plan))
-    made = weights(study, card)
-    return build_release(folder, study, card, plan, made, receipts, proportions, METRICS, verify_keys)
+    made = {name: of_weights(array) for name, array in weights(study, card).items()}
+    return build_release(
+        folder, study, card, plan, made, receipts, proportions, metrics, verify_keys, signing_key
+    )
+
+
+@dataclass(frozen=True)
+class Parties:
+    """A coordinator and two sites with their private keys."""
+
+    coordinator: bytes = field(default_factory=new_secret)
+    sites: Mapping[str, bytes] = field(
+        default_factory=lambda: {site: new_secret() for site in ("north", "south")}
+    )
+
+    @property
+    def public(self) -> dict[str, str]:
+        return {site: verify_key_of(key).hex() for site, key in self.sites.items()}
+
+    @property
+    def trust(self) -> Trust:
+        """What somebody who telephoned all of them trusts."""
+        coordinator = TrustedKey("coordinator", "clinic", verify_key_of(self.coordinator).hex())
+        return Trust((coordinator, *(TrustedKey("site", *item) for item in self.public.items())))
+
+    def signed(self, receipts: list[Receipt]) -> list[Receipt]:
+        return [replace(r, signature=sign(self.sites[r.site], r.message()).hex()) for r in receipts]
+
+    def build(self, folder: Path, changes: Mapping[str, Any] | None = None, **how: Any) -> Release:
+        """A release that all of them signed."""
+        key = self.coordinator
+        return build(folder, changes, edit=self.signed, verify_keys=self.public, signing_key=key, **how)
 
 
 def rewrite(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:

@@ -19,9 +19,10 @@ Receipts = list[Receipt]
 
 
 def test_a_release_holds_these_files_and_their_hashes(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {MANIFEST, *FILES}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {MANIFEST, *FILES}
     manifest = json.loads((folder / MANIFEST).read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["created"]
     for name in FILES:
         body = (folder / name).read_bytes()
@@ -163,8 +164,12 @@ def test_an_earlier_release_is_replaced_and_nothing_else(tmp_path: Path, folder:
     assert build(tmp_path / "empty").folder == tmp_path / "empty"
 
 
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_full_disk_leaves_the_earlier_release(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = _contents(folder)
 
     def full(part: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -172,7 +177,7 @@ def test_a_full_disk_leaves_the_earlier_release(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(bundle, "write_manifest", full)
     with pytest.raises(MedGANError, match="No space left"):
         build(folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert _contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["release"]
 
 
@@ -183,6 +188,17 @@ def test_samples_are_bytes_of_the_right_shape(release: Release) -> None:
     assert labels.dtype == np.int64
     assert labels.tolist() == [0] * 3 + [1] * 7
     assert images.std() > 0
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 3), (3, 5), (62, 4), (64, 1), (70, 70)])
+def test_images_can_be_drawn_from_any_number_on(release: Release, first: int, count: int) -> None:
+    labels = np.arange(140) % 2
+    images, _ = release.sample(labels, 3)
+    part, drawn = release.sample(labels[first : first + count], 3, first)
+    np.testing.assert_array_equal(part, images[first : first + count])
+    assert drawn.tolist() == labels[first : first + count].tolist()
+    with pytest.raises(InputError, match="first image -1"):
+        release.sample(1, 3, -1)
 
 
 def test_colour_samples_have_their_channels_last(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from medgan_core.messages import Receipt
 from medgan_core.privacy.accounting import epsilon
 from medgan_core.release.bundle import Release
 from medgan_core.release.card import ReleaseCard, plain
-from medgan_core.release.card_text import markdown
+from medgan_core.release.card_text import markdown, words
 from tests.medgan_core.release.making import CARD, GATE, build
 
 
@@ -39,7 +39,8 @@ def test_what_the_card_says(release: Release) -> None:
 
 def test_the_markdown_is_for_people(release: Release) -> None:
     text = markdown(release.card)
-    assert text.startswith("# Generator of synthetic images: tiny")
+    assert words(release.card).startswith("# Generator of synthetic images: tiny")
+    assert text.endswith(words(release.card))
     for part in (
         "## Whose data",
         "## What is promised",
@@ -97,8 +98,8 @@ def test_without_a_gate_the_card_does_not_speak_of_one(tmp_path: Path) -> None:
 
 def test_not_private_is_the_first_thing(public_folder: Path) -> None:
     card = Release.open(public_folder).card
-    lines = markdown(card).splitlines()
-    assert "NOT PRIVATE" in lines[0]
+    assert "NOT PRIVATE" in words(card).splitlines()[0]
+    assert markdown(card).splitlines()[1].startswith("# NOT PRIVATE")
     assert json.loads((public_folder / "card.json").read_text())["privacy"] == "NOT PRIVATE"
     assert card.to_json()["epsilon"] == "inf"
     assert math.isinf(card.epsilon)

@@ -121,7 +121,7 @@ def test_a_release_without_privacy_says_so_under_secure_sum_too(tmp_path: Path) 
     off = PrivacyPlan.of(study, CARD.unit)
     folder = build_release(tmp_path / "r", study, CARD, off, weights(study), of_sums(off), (), METRICS).folder
     assert verify_release(folder).privacy == "NOT PRIVATE"
-    assert "NOT PRIVATE" in (folder / "card.md").read_text().splitlines()[0]
+    assert "NOT PRIVATE" in (folder / "card.md").read_text().splitlines()[1]
 
 
 # Checked again, offline

@@ -1,0 +1,1 @@
+"""Kills in every phase of a round, on a federation of real processes, and what they cost."""
