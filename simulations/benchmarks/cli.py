@@ -214,6 +214,19 @@ def tasks(
 
 
 @app.command()
+def audit(
+    results: Annotated[
+        Path, typer.Option(help="The file for the figures; the table goes into the page beside it.")
+    ] = Path("docs/audit.json"),
+    audits: Annotated[int, typer.Option(min=1, help="How many of each kind.")] = 20,
+) -> None:
+    """How much of ε an audit of the mechanism sees, and what the watch of its noise costs."""
+    from simulations.benchmarks import audit as measuring
+
+    typer.echo(measuring.keep(results, measuring.figures(audits=audits)))
+
+
+@app.command()
 def attacks(
     results: Annotated[
         Path, typer.Option(help="The file for the figures; page and picture go beside it.")

@@ -16,6 +16,8 @@ contrast of an image.
 With `mapping.adversarial_weight = 0` it is the plain autoencoder, whose decoder learns from patients too.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -131,8 +133,7 @@ def _textures(images: Tensor) -> Tensor:
 
 
 def _features(discriminator: nn.Module, images: Tensor) -> Tensor:
-    assert isinstance(discriminator, Encoder)
-    return discriminator.features(images)
+    return cast(Encoder, discriminator).features(images)
 
 
 def _normal(mapping: MappingConfig, classes: tuple[str, ...]) -> int:

@@ -42,14 +42,13 @@ _DPI = 200
 def pictures_of(release: Release, card: ReleaseCard) -> dict[str, bytes]:
     """The PNGs that the story of a checked release needs, by name."""
     names, found = story_of(card).pictures, card.check
-    assert found is not None
     made = drawn(release) if "samples" in names else None
     pictures: dict[str, bytes] = {}
     if made is not None:
         pictures["samples"] = _samples(card, *made)
         pictures["neighbours"] = _neighbours(card, *made)
     figures = attack_figures(card, release.receipts)
-    if "roc" in names and figures is not None:
+    if "roc" in names and figures is not None and found is not None:
         pictures["roc"] = roc(figures, ceiling(card), found.attack_limit)
     if "use" in names:
         pictures["use"] = use(card, accuracy_error(card, release.receipts))

@@ -19,6 +19,8 @@ from medgan_core.config import Study
 from medgan_core.data.source import Site
 from medgan_core.messages import Array, Request, Update
 from medgan_core.privacy.noise import Keystream, SecretRandom
+from medgan_core.privacy.sum_rules import SumRules
+from medgan_core.privacy.sum_session import Cohort
 from medgan_core.record import RunFolder
 from medgan_core.seeds import Seeds
 from server.exchange import Answer
@@ -141,10 +143,8 @@ def _joint_step(
     workers: Sequence[SiteWorker], state: FederationState, run: RunFolder
 ) -> tuple[list[Array], Array]:
     study, plan = workers[0].study, workers[0].plan
-    request, cohort, rules = next_request(study, plan, state), pinned(study, run), plan.rules
-    assert request is not None
-    assert cohort is not None
-    assert rules is not None
+    request = cast(Request, next_request(study, plan, state))  # the first joint step
+    cohort, rules = cast(Cohort, pinned(study, run)), cast(SumRules, plan.rules)
     kept: list[Kept] = [{} for _ in workers]
     masked: dict[str, Array] = {}
 

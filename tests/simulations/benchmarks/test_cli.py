@@ -23,7 +23,18 @@ def test_what_is_no_command_is_a_study(arguments: tuple[str, ...]) -> None:
 
 def test_help_lists_the_commands() -> None:
     told = call("--help").output
-    known = ("study", "speed", "memory", "aggregation", "ingest", "kills", "overhead", "utility", "tasks")
+    known = (
+        "study",
+        "speed",
+        "memory",
+        "aggregation",
+        "ingest",
+        "kills",
+        "overhead",
+        "utility",
+        "tasks",
+        "audit",
+    )
     assert all(name in told for name in known)
 
 
