@@ -3,7 +3,7 @@
 A task's rivals are one file beside this one, with its `METHODS`: "medgan" first, each a function of a `Case`.
 """
 
-from simulations.benchmarks.tasks import anomaly, restoration, segmentation, translation
+from simulations.benchmarks.tasks import anomaly, drawn, restoration, segmentation, translation
 from simulations.benchmarks.tasks.case import Judge
 
 METHODS: dict[str, dict[str, Judge]] = {
@@ -11,4 +11,7 @@ METHODS: dict[str, dict[str, Judge]] = {
     "segmentation": segmentation.METHODS,
     "restoration": restoration.METHODS,
     "translation": translation.METHODS,
+    "augmentation": drawn.AUGMENTATION,
+    "multimodal": drawn.STRUCTURE,
+    "volume": drawn.STRUCTURE,
 }

@@ -37,7 +37,7 @@ def summary(rows: Sequence[Row]) -> str:
         if not (own := [row for row in part if row.method == "medgan"]):
             continue
         best = _LEADING.get(own[0].task, next(iter(own[0].scores)))
-        names = dict.fromkeys(row.method for row in part if row.method != "medgan")
+        names = dict.fromkeys(row.method for row in part if not row.method.startswith("medgan"))
         others = [[row for row in part if row.method == name] for name in names]
         ahead = max(others, key=lambda found: fmean(row.scores[best] for row in found), default=None)
         beside = "–" if ahead is None else f"`{ahead[0].method}`: {_told(ahead)}"
