@@ -47,14 +47,14 @@ class Watcher:
         return {name: forms for name, forms in by_name.items() if forms}
 
     def keep(self, path: Path) -> None:
-        """What is new in a file: a database that grows is not kept again and again."""
-        content = path.read_bytes()
+        """What is new in a file: a database that grows, or a part that got its name, is not kept again."""
+        content, kept = path.read_bytes(), self.seen.setdefault(path.name, [])
         for start in range(0, len(content), _BLOCK):
             # the neighbours' ends belong to it: a word may lie across two blocks
             part = content[max(0, start - _LONGEST) : start + _BLOCK + _LONGEST]
             if (known := hash(part)) not in self._blocks:
                 self._blocks.add(known)
-                self.seen.setdefault(path.name, []).append(part)
+                kept.append(part)
 
     def _look(self) -> None:
         for path in (path for folder in self.folders for path in folder.rglob("*")):
