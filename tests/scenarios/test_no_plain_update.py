@@ -132,4 +132,4 @@ def test_without_secure_sums_the_same_search_finds_them(path: Path, monkeypatch:
         pass
     found = watcher.found(words)
     assert "f8 little" in found["state.db-wal"]
-    assert any(name.endswith(".safetensors") for name in found), found
+    assert any(".safetensors" in name for name in found), found  # or its part, which is written first
