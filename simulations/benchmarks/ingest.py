@@ -42,6 +42,7 @@ from medgan_core.data.dicom.work import Settings, Task
 from medgan_core.patients import Pseudonym
 from medgan_core.record import make_folder, write_json
 from medgan_core.seeds import Seeds
+from simulations.benchmarks.performance import rewrite
 from simulations.phantoms import make_phantoms
 
 _PIXELS, _CACHED, _LOOKS = 512, 10_000, 6
@@ -222,9 +223,10 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def keep(path: Path, figures: dict[str, Any]) -> None:
-    """Write the figures as JSON, and print the rows."""
+    """Write the figures as JSON, renew the page of the folder, and print them."""
     make_folder(path.parent)
     write_json(path, figures)
+    rewrite(path.parent)
     table = Table(*figures["rows"][0])
     for row in figures["rows"]:
         table.add_row(*map(str, row.values()))

@@ -133,6 +133,19 @@ def _section(section: Section, body: Mapping[str, Any]) -> list[str]:
         f"`{section.command}` ({machine}). {section.words}",
         "",
         *_table(section.columns, body.get("rows") or body["rounds"]),
+        *_of_damaged(body.get("damaged")),
+    ]
+
+
+def _of_damaged(found: Mapping[str, Any] | None) -> list[str]:
+    """What reading damaged files took, where it was measured (`bench ingest --damaged N`)."""
+    if not found:
+        return []
+    return [
+        "",
+        f"Of {found['files']:,} files that were damaged at random (`--damaged {found['files']}`) the slowest "
+        f"took {found['slowest']:.1f} s; a worker had {found['worker_peak']:.0f} MiB at most, the "
+        f"reader {found['own_peak']:.0f} MiB.",
     ]
 
 

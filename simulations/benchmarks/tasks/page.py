@@ -12,7 +12,12 @@ from simulations.benchmarks.tasks import METHODS
 from simulations.benchmarks.tasks.rows import Row, commands_of, rows_of
 
 _BEGIN, _END = "<!-- tasks -->", "<!-- /tasks -->"
-_HEADS = {"psnr": "PSNR (dB)", "hausdorff": "95 % Hausdorff (share of the diagonal)"}
+_HEADS = {
+    "psnr": "PSNR (dB)",
+    "hausdorff": "95 % Hausdorff (share of the diagonal)",
+    **{f"{figure}_gain": f"gain in {figure}" for figure in ("auc", "balanced_accuracy")},
+    **{f"{figure}_gain_{end}": end for figure in ("auc", "balanced_accuracy") for end in ("from", "to")},
+}
 _LEADING = {"anomaly": "auc"}
 _SHOWN = {"psnr": LARGEST_PSNR}
 """What a score is multiplied by on the page: it is kept as a share, as it leaves a site."""
