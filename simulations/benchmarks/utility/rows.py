@@ -1,13 +1,12 @@
 """The rows of the benchmark of utility, and the file that keeps them with the commands that made them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from medgan_core.errors import IntegrityError
 from medgan_core.messages import float_to_json
-from medgan_core.record import make_folder, read_json, write_json
+from simulations.benchmarks.row_file import RowFile
+from simulations.benchmarks.row_file import commands_of as commands_of
 
 Key = tuple[str, str, float, int, int]
 """Method, study, ε, sites and seed of a cell."""
@@ -50,32 +49,5 @@ class Row:
         return cls(**{**body, **{name: float(body[name]) for name in _FLOATS}})
 
 
-def rows_of(path: Path) -> tuple[Row, ...]:
-    """The rows that are kept, none where there is no file. Raises IntegrityError for a damaged one."""
-    if not path.is_file():
-        return ()
-    try:
-        return tuple(Row.from_json(body) for body in read_json(path)["rows"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path.name} holds no rows of this benchmark: move it away") from error
-
-
-def commands_of(path: Path) -> tuple[str, ...]:
-    """The commands that made the rows, in the order in which they were first given."""
-    return tuple(read_json(path)["commands"]) if path.is_file() else ()
-
-
-def add_row(path: Path, row: Row) -> None:
-    """Keep a row, in place of one of the same cell under other settings."""
-    kept = [old for old in rows_of(path) if old.key != row.key]
-    _write(path, sorted([*kept, row], key=lambda r: r.key), commands_of(path))
-
-
-def add_command(path: Path, command: str) -> None:
-    """Remember a command beside the rows."""
-    _write(path, rows_of(path), tuple(dict.fromkeys([*commands_of(path), command])))
-
-
-def _write(path: Path, rows: Sequence[Row], commands: Sequence[str]) -> None:
-    make_folder(path.parent)
-    write_json(path, {"commands": list(commands), "rows": [row.to_json() for row in rows]})
+_FILE = RowFile(Row.from_json, lambda row: row.key)
+rows_of, add_row, add_command = _FILE.rows_of, _FILE.add_row, _FILE.add_command
