@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from math import inf
 
 import torch
 from torch import Tensor, nn, optim
 
 from medgan_core.config import Study
+from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.steps import Anchor
 from medgan_core.gan.task import GanTask, SynthesisTask
 from medgan_core.messages import PROPORTIONS, Array, Arrays
@@ -72,15 +74,36 @@ def discriminator_rule(study: Study, number: int, parameters: Iterable[nn.Parame
     """That of a training round: SGD with momentum moves under privacy noise, Adam does not."""
     asked = study.training
     rate = asked.discriminator_learning_rate * pace(study, number)
+    rule: optim.Optimizer
     if asked.discriminator_optimizer == "sgd":
-        return optim.SGD(parameters, rate, momentum=0.9)
-    return optim.Adam(parameters, rate, betas=(0.5, 0.999))
+        rule = optim.SGD(parameters, rate, momentum=0.9)
+    else:
+        rule = optim.Adam(parameters, rate, betas=(0.5, 0.999))
+    bound_weights(rule, LOSSES[asked.loss].weight_bound)
+    return rule
 
 
 def generator_rule(study: Study, number: int, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
     """The generator's update rule in a training round."""
     rate = study.training.generator_learning_rate * pace(study, number)
     return optim.Adam(parameters, rate, betas=(0.5, 0.999))
+
+
+def bound_weights(rule: optim.Optimizer, bound: float) -> None:
+    """Have every step of a rule end by cutting its weights to ±`bound`; infinity leaves them.
+
+    Post-processing: by then a private network's weights hold clipped and noised gradients alone.
+    """
+    if bound == inf:
+        return
+
+    @torch.no_grad()
+    def cut(*_: object) -> None:
+        for group in rule.param_groups:
+            for parameter in group["params"]:
+                parameter.clamp_(-bound, bound)
+
+    rule.register_step_post_hook(cut)
 
 
 def hold_near(rule: optim.Optimizer, weight: float) -> None:

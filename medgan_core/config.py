@@ -119,6 +119,8 @@ class Study(Section):
             raise ConfigError("data.views", self.data.views, "1, or data.flip, rotate_degrees or crop_pixels")
         if self.data.stack > 1 and self.data.channels != self.data.stack:
             raise ConfigError("data.stack", self.data.stack, f"data.channels, which is {self.data.channels}")
+        if self.training.adaptive and self.training.loss == "wasserstein":
+            raise ConfigError("training.adaptive", True, "false for wasserstein, whose scores reject no fake")
         self.aggregation.check(sites.count, self.quorum, bool(sites.weights))
         self._agrees_to_task()
         if not self.free_fakes:

@@ -91,7 +91,7 @@ class TrainingConfig(Section):
     `proximal` μ adds μ/2·‖w - w₀‖² to the losses of a network that came as w₀ from the coordinator (FedProx).
     """
 
-    loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
+    loss: Literal["non_saturating", "hinge", "least_squares", "wasserstein"] = "non_saturating"
     latent_size: Annotated[int, Field(ge=1, le=1024)] = 64
     spatial_noise: Annotated[float, Field(ge=0, le=10)] = 0.1
     generator_width: Annotated[int, Field(ge=4, le=512)] = 48

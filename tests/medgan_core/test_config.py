@@ -168,7 +168,7 @@ def test_a_study_cannot_be_changed() -> None:
         ("name", ""),
         ("task", "magic"),
         ("share", "all"),
-        ("training__loss", "wasserstein"),
+        ("training__loss", "perceptual"),
         ("training__batch", 1),
         ("training__ema_decay", 1),
         ("training__anchor_weight", math.nan),

@@ -45,6 +45,14 @@ def test_least_squares_is_mao_2017_equation_9() -> None:
     assert loss.generator(SCORES).tolist() == [4.5, 0.5, 0.125, 2.0]
 
 
+def test_wasserstein_is_arjovsky_2017_algorithm_1() -> None:
+    loss = LOSSES["wasserstein"]
+    assert loss.real(SCORES).tolist() == [2.0, 0.0, -0.5, -3.0]
+    assert loss.fake(SCORES).tolist() == [-2.0, 0.0, 0.5, 3.0]
+    assert loss.generator(SCORES).tolist() == [2.0, 0.0, -0.5, -3.0]
+    assert [name for name in LOSSES if LOSSES[name].weight_bound < math.inf] == ["wasserstein"]
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_the_boundary_is_where_real_and_fake_cost_the_same(name: str) -> None:
     loss = LOSSES[name]
