@@ -1,4 +1,8 @@
-"""The terms of tasks whose fakes are made of patients' images, one value per example each."""
+"""The terms of tasks whose fakes are made of patients' images, one value per example each.
+
+MONAI's PatchAdversarialLoss is not among them: its hinge is the mean of a batch, whatever reduction is asked
+for, and no patient's own gradient can be clipped in that.
+"""
 
 from torch import Tensor, nn
 

@@ -6,6 +6,7 @@ No layer mixes examples, so that every one of them may learn from patients: Grou
 
 import torch
 from monai.networks.nets import BasicUNet
+from monai.networks.nets import PatchDiscriminator as MonaiPatchDiscriminator
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -47,26 +48,18 @@ class Mapper(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Images with what belongs to them [b, c, h, w] to scores of overlapping patches [b, 1, h/4, w/4].
+    """Images with what belongs to them [b, c, h, w] to scores of patches that overlap [b, 1, h/4-2, w/4-2].
 
-    Isola et al. 2017, https://arxiv.org/abs/1611.07004, section 3.2.2.
+    MONAI's (Isola et al. 2017, https://arxiv.org/abs/1611.07004, section 3.2.2), without its BatchNorm.
     """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(4 * width, 1, 3, padding=1),
-        )
+        self.layers = MonaiPatchDiscriminator(2, width, channels, num_layers_d=2, norm=None, bias=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores, high for what is taken to be real."""
-        scores: Tensor = self.layers(images)
+        scores: Tensor = self.layers(images)[-1]
         return scores
 
 

@@ -13,7 +13,7 @@ def test_an_output_is_as_large_as_its_input(fold: int, side: int) -> None:
     shown = torch.zeros(2, 3, side, side)
     assert Mapper(3, 2, 4, fold=fold)(shown).shape == (2, 2, side, side)
     assert PixelDiscriminator(3, 4, fold=fold)(shown).shape == (2, 1, side, side)
-    assert PatchDiscriminator(3, 4)(shown).shape == (2, 1, side // 4, side // 4)
+    assert PatchDiscriminator(3, 4)(shown).shape == (2, 1, side // 4 - 2, side // 4 - 2)
 
 
 def test_a_residual_mapper_adds_the_first_channels_of_its_input() -> None:
