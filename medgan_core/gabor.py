@@ -1,7 +1,9 @@
 """Magnitudes of Gabor filters: fixed texture features that know nothing of any data.
 
 Daugman 1985, JOSA A 2(7): quadrature pairs of oriented waves under a Gaussian window; their magnitude tells
-how much of a wavelength and an orientation is somewhere, whatever its phase.
+how much of a wavelength and an orientation is somewhere, whatever its phase. Brightness and contrast of the
+whole image are taken out first, as Coates, Lee, Ng 2011 (AISTATS, section 3.1.1) do for patches: exposure
+differs more between images than what they show.
 """
 
 import math
@@ -12,15 +14,27 @@ from torch import Tensor
 from torch.nn import functional
 
 _ORIENTATIONS, _WAVELENGTHS, _SIDE, _POOL = 8, (3.0, 6.0), 9, 4
+_LEAST_CONTRAST = 0.1
 
 
 def gabor_magnitudes(images: Tensor) -> Tensor:
     """Images [n, c, h, w] in [0, 1], sides divisible by 4, to pooled magnitudes and pixels, [n, g].
 
-    Colours are averaged. The magnitudes of `magnitude_maps`, joined with the pixels averaged over 2×2.
+    Colours are averaged, and contrast is evened. The magnitudes of `magnitude_maps`, joined with the pixels
+    averaged over 2×2.
     """
-    grey = images.mean(dim=1, keepdim=True)
+    grey = evened(images.mean(dim=1, keepdim=True))
     return torch.cat([magnitude_maps(grey).flatten(1), functional.avg_pool2d(grey, 2).flatten(1)], dim=1)
+
+
+def evened(images: Tensor) -> Tensor:
+    """Images [n, c, h, w], each less its mean and over its standard deviation, to which 0.1 is added.
+
+    What is added keeps the noise of an image that shows nothing from being blown up.
+    """
+    apart = images - images.mean(dim=(1, 2, 3), keepdim=True)
+    deviation = (apart.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-6).sqrt()
+    return apart / (deviation + _LEAST_CONTRAST)
 
 
 def magnitude_maps(grey: Tensor) -> Tensor:

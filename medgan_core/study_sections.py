@@ -68,7 +68,7 @@ class OneShotConfig(Section):
 
     frequencies: Annotated[int, Field(ge=8, le=100_000)] = 1000
     bandwidths: Annotated[Positives, Field(min_length=1)] = (0.03,)
-    gabor_bandwidths: Positives = (0.06,)
+    gabor_bandwidths: Positives = (0.5,)
     count_weight: Positively = 0.2
     iterations: Annotated[int, Field(ge=0)] = 1500
     batch: Annotated[int, Field(ge=2)] = 128

@@ -26,8 +26,8 @@ class Features:
     """φ: images [n, c, h, w] in [-1, 1] to [n, d] of Euclidean norm 1, fixed and independent of any data.
 
     One block of cosines and sines for each bandwidth, of the pixels (`frequencies`) and of Gabor magnitudes
-    (`gabor_frequencies`); a bandwidth is the variance of the kernel per pixel or per magnitude, of images in
-    [0, 1]. Images of more than 32 pixels a side are averaged down first. With `apart` each channel has
+    (`gabor_frequencies`); a bandwidth is the variance of the kernel per pixel of images in [0, 1], or per
+    magnitude. Images of more than 32 pixels a side are averaged down first. With `apart` each channel has
     magnitudes of its own: modalities are no colours, and their mean shows neither.
     """
 
