@@ -20,7 +20,7 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 def finished(study: str, out: Path, *settings: str) -> Path:
     more = [part for setting in settings for part in ("--set", setting)]
-    done = call("medgan-sim", "run", study, "--data", DATA, "--out", out, *QUICK, *more, timeout=400)
+    done = call("medgan-sim", "run", study, "--data", DATA, "--out", out, *QUICK, *more, timeout=900)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
 
