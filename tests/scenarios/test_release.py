@@ -24,7 +24,7 @@ def call(program: str, *words: object, code: int = 0) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
