@@ -22,7 +22,7 @@ def test_the_blocked_convolution_is_the_textbooks(sides: tuple[int, int]) -> Non
     even = gabor.evened(images)
     expected = _textbook(even)
     found = gabor.gabor_magnitudes(images)
-    assert torch.allclose(found[:, : expected.shape[1]], expected, atol=1e-4)
+    assert torch.allclose(found[:, : expected.shape[1]], expected, atol=1e-5)
     assert torch.allclose(found[:, expected.shape[1] :], functional.avg_pool2d(even, 2).flatten(1))
 
 
