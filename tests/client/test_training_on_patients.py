@@ -14,6 +14,7 @@ from client.asked import RoundResult
 from client.round import local_round
 from medgan_core.data.source import Site
 from medgan_core.evaluate.means import judged_sum, read_scores
+from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.outputs import output_scores
 from medgan_core.messages import METRICS, Phase, metrics_of
 from medgan_core.privacy.book_keeping import BookKeeper
@@ -58,6 +59,19 @@ def test_a_round_is_a_function_of_its_arguments_and_of_secret_noise(
         for key, array in arrays.items():
             assert np.array_equal(array, same.groups[group][key])
             assert not np.array_equal(array, other.groups[group][key])
+
+
+@pytest.mark.parametrize("name", ["segmentation", "restoration"])
+def test_a_wasserstein_critic_is_cut_and_the_network_beside_it_is_not(name: str) -> None:
+    training = {"discriminator_width": 4, "discriminator_steps": 2, "precision": "float32"}
+    result = trained(name, {}, training=training | {"loss": "wasserstein"})
+    bound = LOSSES["wasserstein"].weight_bound
+    largest = {
+        group: max(float(np.abs(array).max()) for array in arrays.values())
+        for group, arrays in result.groups.items()
+    }
+    assert largest["discriminator"] == pytest.approx(bound)
+    assert largest["generator"] > bound
 
 
 @every_variant
