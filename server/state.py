@@ -187,7 +187,13 @@ def server_step(
         noisy = summed.total if summed else total(updates, "statistics", "embedding")
         shares = _common_proportions if summed else _proportions_by_site
         groups, facts = _after_one_shot(
-            study, synthesis_of(task), state, noisy, shares(study, state, updates, noisy), seeds
+            study,
+            synthesis_of(task),
+            state,
+            noisy,
+            total_deviation(receipts[0].event, len(sites)),
+            shares(study, state, updates, noisy),
+            seeds,
         )
     elif phase is Phase.TRAIN and summed:
         groups, facts = joint_step(study, synthesis_of(task), state.groups, state.round, summed.total, sites)
@@ -220,20 +226,20 @@ def server_step(
 
 
 def _after_one_shot(
-    study: Study, task: SynthesisTask, state: FederationState, noisy: Array, shares: Arrays, seeds: Seeds
+    study: Study,
+    task: SynthesisTask,
+    state: FederationState,
+    noisy: Array,
+    deviation: float,
+    shares: Arrays,
+    seeds: Seeds,
 ) -> tuple[Groups, dict[str, Any]]:
     """Give the generator its start by the sum of the noisy embeddings."""
     embedding = Embedding.read(torch.tensor(noisy), study.one_shot.count_weight)
     features = Features.of(study.one_shot, task.image_shape, seeds, apart=study.channels_apart)
     generator = task.make_generator()
     load(generator, state.groups["generator"])
-    mismatch = match_embedding(
-        study.one_shot,
-        task,
-        generator,
-        lambda fakes, labels: embedding.mismatch(features(fakes), labels),
-        seeds,
-    )
+    mismatch = match_embedding(study.one_shot, task, generator, embedding, features, deviation, seeds)
     start = weights_of(generator)
     counts = {"noisy_counts": [round(float(count), 3) for count in embedding.counts]}
     statistics = {"embedding": noisy, **shares}

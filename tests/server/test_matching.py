@@ -1,13 +1,16 @@
 import math
+from typing import Any
 
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medgan_core.privacy.embedding import Embedding, Features, patient_sum
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import weights_of
 from server.matching import match_embedding
-from tests.server.making import federation
+from server.weighting import Weighting, noise_variance, weighting_of
+from tests.server.making import Federation, federation
 
 
 def toy() -> tuple[Embedding, Features]:
@@ -19,47 +22,56 @@ def toy() -> tuple[Embedding, Features]:
     return Embedding.read(patient_sum(features(images), labels, torch.arange(40), 2, 0.2), 0.2), features
 
 
+def matched(of: Federation, generator: nn.Module, deviation: float = 0.0) -> float:
+    embedding, features = toy()
+    return match_embedding(of.study.one_shot, of.task, generator, embedding, features, deviation, Seeds(0))
+
+
 def test_matching_lowers_the_mismatch_and_learns_the_classes() -> None:
     of = federation(one_shot__iterations=60, one_shot__batch=16, one_shot__learning_rate=3e-2)
     embedding, features = toy()
-    torch.manual_seed(0)
-    generator, losses = of.task.make_generator(), []
-
-    def anchor(fakes: Tensor, labels: Tensor) -> Tensor:
-        mismatch = embedding.mismatch(features(fakes), labels)
-        losses.append(float(mismatch.detach()))
-        return mismatch
-
-    last = match_embedding(of.study.one_shot, of.task, generator, anchor, Seeds(0))
-    assert len(losses) == 60
-    assert last == losses[-1]
-    assert last < losses[0] - 0.2
     labels = torch.arange(32) % 2
-    fakes = of.task.sample(generator, labels, torch.Generator().manual_seed(1))
-    assert fakes[labels == 1].mean() > fakes[labels == 0].mean() + 0.5
+
+    def fakes() -> Tensor:
+        return of.task.sample(generator, labels, torch.Generator().manual_seed(1))
+
+    torch.manual_seed(0)
+    generator = of.task.make_generator()
+    before = embedding.mismatch(features(fakes()), labels)
+    assert math.isfinite(matched(of, generator))
+    assert embedding.mismatch(features(fakes()), labels) < before - 0.2
+    assert fakes()[labels == 1].mean() > fakes()[labels == 0].mean() + 0.5
+
+
+def test_directions_are_weighted_anew_after_each_fifth_by_the_noise_that_was_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[float] = []
+
+    def watched(*asked: Any) -> Weighting:
+        seen.append(asked[3])
+        return weighting_of(*asked)
+
+    monkeypatch.setattr("server.matching.weighting_of", watched)
+    of = federation(one_shot__iterations=10)
+    matched(of, of.task.make_generator(), deviation=3.0)
+    assert seen == [noise_variance(toy()[0], 3.0, of.study.one_shot.count_weight)] * 4
 
 
 def test_matching_without_iterations_changes_nothing() -> None:
     of = federation(one_shot__iterations=0)
     generator = of.task.make_generator()
     before = weights_of(generator)
-    embedding, features = toy()
-    last = match_embedding(
-        of.study.one_shot, of.task, generator, lambda f, y: embedding.mismatch(features(f), y), Seeds(0)
-    )
-    assert last != last  # nothing was measured
+    assert math.isnan(matched(of, generator))  # nothing was measured
     assert all((array == before[name]).all() for name, array in weights_of(generator).items())
 
 
 def test_the_same_seeds_give_the_same_generator() -> None:
-    of = federation(one_shot__iterations=3)
-    embedding, features = toy()
+    of = federation(one_shot__iterations=6)
     results = []
     for _ in range(2):
         torch.manual_seed(0)
         generator = of.task.make_generator()
-        match_embedding(
-            of.study.one_shot, of.task, generator, lambda f, y: embedding.mismatch(features(f), y), Seeds(0)
-        )
+        matched(of, generator)
         results.append(weights_of(generator))
     assert all((results[0][name] == results[1][name]).all() for name in results[0])
