@@ -12,6 +12,7 @@ from medgan_core.seeds import Seeds
 from server.weighting import Weighting, noise_variance, weighting_of
 
 _WEIGHTINGS = 5
+_LEAST_STEPS = 20  # between two weightings, each of which takes as long as some ten steps
 
 
 def match_embedding(
@@ -25,8 +26,8 @@ def match_embedding(
 ) -> float:
     """Train `generator` in place by `asked.iterations` steps of Adam, decayed linearly; the last loss.
 
-    `deviation` is that of the noise in the released sum. After each fifth of the steps directions are
-    weighted anew (`Weighting`).
+    `deviation` is that of the noise in the released sum. After each fifth of the steps, and 20 at least,
+    directions are weighted anew (`Weighting`).
     """
     optimizer = optim.Adam(generator.parameters(), asked.learning_rate)
     decay = optim.lr_scheduler.LambdaLR(
@@ -35,7 +36,7 @@ def match_embedding(
     labels = balanced_labels(asked.batch, len(task.classes))
     random, draws = seeds.child("matching").generator(), seeds.child("weighting").generator()
     variance = noise_variance(embedding, deviation, asked.count_weight)
-    anchor, fifth = _anchor(embedding, features), max(asked.iterations // _WEIGHTINGS, 1)
+    anchor, fifth = _anchor(embedding, features), max(asked.iterations // _WEIGHTINGS, _LEAST_STEPS)
     loss = float("nan")
     generator.train()
     for step in range(asked.iterations):
