@@ -19,7 +19,7 @@ from medgan_core.gan.steps import balanced_labels
 from medgan_core.gan.task import SynthesisTask
 from medgan_core.privacy.embedding import Embedding
 
-_FAKES, _PART = 1200, 240
+_FAKES, _PART = 1200, 120
 _DIRECTIONS = 200
 _LEAST_VARIANCE = 1e-3
 
