@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medgan_core.adversarial import ema_decay
 from medgan_core.config import ATTACK_BINS, GATE_SIZE, HELD_OUT_PERCENT, Study
@@ -29,7 +29,6 @@ from medgan_core.messages import (
     PROPORTIONS,
     Array,
     Arrays,
-    Event,
     Groups,
     Phase,
     Receipt,
@@ -180,41 +179,22 @@ def server_step(
     summed: Summed | None = None,
 ) -> FederationState:
     """The state after a round, from its acceptable updates, or from what a secure sum made of them."""
-    phase, seeds = phase_of(study, state.round), Seeds(study.seed)
-    sites = sorted(summed.sites if summed else [update.site for update in updates])
+    phase = phase_of(study, state.round)
+    sites = tuple(sorted(summed.sites if summed else [update.site for update in updates]))
     receipts = summed.receipts if summed else tuple(update.receipt for update in updates)
-    if phase is Phase.ONE_SHOT:
-        noisy = summed.total if summed else total(updates, "statistics", "embedding")
-        shares = _common_proportions if summed else _proportions_by_site
-        groups, facts = _after_one_shot(
-            study,
-            synthesis_of(task),
-            state,
-            noisy,
-            total_deviation(receipts[0].event, len(sites)),
-            shares(study, state, updates, noisy),
-            seeds,
-        )
-    elif phase is Phase.TRAIN and summed:
+    if phase is not Phase.TRAIN:
+        name = _statistic(task, phase)
+        found = summed or Summed(total(updates, "statistics", name), sites, receipts)
+        groups, facts = _after_query(study, task, state, name, found, updates)
+    elif summed:
         groups, facts = joint_step(study, synthesis_of(task), state.groups, state.round, summed.total, sites)
-    elif phase is Phase.TRAIN:
-        groups, facts = _after_training(study, state, updates)
-    elif phase is Phase.GATE:
-        noisy = summed.total if summed else total(updates, "statistics", "gate")
-        groups, facts = _after_gate(study, state, noisy, receipts[0].event, len(sites))
-    elif phase in (Phase.ATTACK, Phase.CONTROL):
-        noisy = summed.total if summed else total(updates, "statistics", str(phase))
-        groups = {**state.groups, "statistics": {**state.groups.get("statistics", {}), str(phase): noisy}}
-        facts = {}
     else:
-        name = "scores" if isinstance(task, PatientTask) else "histogram"
-        noisy = summed.total if summed else total(updates, "statistics", name)
-        groups, facts = _after_evaluation(task, state, name, noisy)
+        groups, facts = _after_training(study, state, updates)
     if phase is Phase.TRAIN:
         groups = _with_discriminator(study, groups, state.round)
     if state.round == study.training_rounds:
-        groups = {**groups, **_finished(study, task, groups, seeds)}
-    entry = {"round": state.round, "phase": str(phase), "sites": sites, **facts}
+        groups = {**groups, **_finished(study, task, groups, Seeds(study.seed))}
+    entry = {"round": state.round, "phase": str(phase), "sites": list(sites), **facts}
     return replace(
         state,
         round=state.round + 1,
@@ -225,6 +205,31 @@ def server_step(
     )
 
 
+def _statistic(task: GanTask, phase: Phase | None) -> str:
+    """The name of what the sites release in a phase other than training."""
+    if phase is Phase.EVALUATE:
+        return "scores" if isinstance(task, PatientTask) else "histogram"
+    return "embedding" if phase is Phase.ONE_SHOT else str(phase)
+
+
+def _after_query(
+    study: Study, task: GanTask, state: FederationState, name: str, found: Summed, updates: Sequence[Update]
+) -> tuple[Groups, dict[str, Any]]:
+    """What the sum of the released statistic `name` makes of the groups, and what is told of it.
+
+    `updates` are those of the sites one by one, none under a secure sum.
+    """
+    noisy, deviation = found.total, total_deviation(found.receipts[0].event, len(found.sites))
+    if name == "embedding":
+        shares = _proportions_by_site(study, updates) if updates else _common_proportions(study, state, noisy)
+        return _after_one_shot(study, synthesis_of(task), state, noisy, deviation, shares)
+    statistics = {**state.groups.get("statistics", {}), name: noisy}
+    state = replace(state, groups={**state.groups, "statistics": statistics})
+    if name == "gate":
+        return _after_gate(study, state, noisy, deviation, len(found.sites))
+    return state.groups, _figures(task, name, torch.tensor(noisy))
+
+
 def _after_one_shot(
     study: Study,
     task: SynthesisTask,
@@ -232,9 +237,9 @@ def _after_one_shot(
     noisy: Array,
     deviation: float,
     shares: Arrays,
-    seeds: Seeds,
 ) -> tuple[Groups, dict[str, Any]]:
     """Give the generator its start by the sum of the noisy embeddings."""
+    seeds = Seeds(study.seed)
     embedding = Embedding.read(torch.tensor(noisy), study.one_shot.count_weight)
     features = Features.of(study.one_shot, task.image_shape, seeds, apart=study.channels_apart)
     generator = task.make_generator()
@@ -248,17 +253,13 @@ def _after_one_shot(
     return groups, {"mismatch": mismatch, **counts}
 
 
-def _proportions_by_site(
-    study: Study, state: FederationState, updates: Sequence[Update], noisy: Array
-) -> dict[str, Array]:
+def _proportions_by_site(study: Study, updates: Sequence[Update]) -> dict[str, Array]:
     """The classes' shares at each site by the noisy counts that it released itself."""
     shares = {u.site: noisy_proportions(study, u.groups["statistics"]["embedding"]) for u in updates}
     return {f"{PROPORTIONS}{site}": np.asarray(share) for site, share in shares.items()}
 
 
-def _common_proportions(
-    study: Study, state: FederationState, updates: Sequence[Update], noisy: Array
-) -> dict[str, Array]:
+def _common_proportions(study: Study, state: FederationState, noisy: Array) -> dict[str, Array]:
     """The classes' shares in the sum, for every site: under secure sum no site's own are known."""
     share = np.asarray(noisy_proportions(study, noisy))
     return {f"{PROPORTIONS}{site}": share for site in state.sites}
@@ -289,26 +290,24 @@ def _with_discriminator(study: Study, groups: Groups, number: int) -> Groups:
 
 
 def _after_gate(
-    study: Study, state: FederationState, noisy: Array, event: Event, sites: int
+    study: Study, state: FederationState, noisy: Array, deviation: float, sites: int
 ) -> tuple[Groups, dict[str, Any]]:
     """Keep the better generator with its classifier, by the sum of the noisy advantages."""
     patients = sites * study.sites.nominal_patients * HELD_OUT_PERCENT / 100
-    verdict = decide(torch.tensor(noisy), total_deviation(event, sites), patients)
+    verdict = decide(torch.tensor(noisy), deviation, patients)
     groups = {name: arrays for name, arrays in state.groups.items() if not name.startswith("classifier_")}
     groups |= {name: state.groups[f"{name}_{verdict.kept}"] for name in ("release", "classifier")}
-    statistics = {**state.groups["statistics"], "gate": noisy}
-    return {**groups, "statistics": statistics}, asdict(verdict)
+    return groups, asdict(verdict)
 
 
-def _after_evaluation(
-    task: GanTask, state: FederationState, name: str, noisy: Array
-) -> tuple[Groups, dict[str, Any]]:
-    """Read accuracy and AUC off the summed noisy histograms, or a task's own figures off its noisy sum."""
-    statistics = {**state.groups.get("statistics", {}), name: noisy}
-    released = torch.tensor(noisy)
-    drawn = not isinstance(task, PatientTask)
-    figures = asdict(read_histogram(released)) if drawn else read_scores(task.name, released)
-    return {**state.groups, "statistics": statistics}, dict(figures)
+def _figures(task: GanTask, name: str, noisy: Tensor) -> dict[str, Any]:
+    """What may be told of a noisy sum: accuracy and AUC off histograms, a task's own figures off its scores.
+
+    Nothing of the attacks' counts, which the release's check reads.
+    """
+    if name == "histogram":
+        return asdict(read_histogram(noisy))
+    return dict(read_scores(task.name, noisy)) if name == "scores" else {}
 
 
 def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Groups:

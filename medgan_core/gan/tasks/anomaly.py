@@ -10,35 +10,27 @@ nothing, by their ziz loss (eq. 2): it is to find the latent that a fake was dra
 at the same time, not one after the other.
 
 The score is a residual of features (the second term of eq. 5), but not of the discriminator's, so that a
-release holds none: of logarithms of Gabor magnitudes, which no data taught. They see texture, whatever the
-contrast of an image.
+release holds none: `medgan_core.gan.residuals`.
 
 With `mapping.adversarial_weight = 0` it is the plain autoencoder, whose decoder learns from patients too.
 """
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from medgan_core.config import MappingConfig, TrainingConfig
 from medgan_core.errors import ConfigError
-from medgan_core.gabor import magnitude_maps
 from medgan_core.gan.adversaries import mean_of
 from medgan_core.gan.coders import Decoder, Encoder
-from medgan_core.gan.losses import LOSSES
+from medgan_core.gan.losses import LOSSES, AdversarialLoss
+from medgan_core.gan.residuals import abnormal_map, abnormal_probability
 from medgan_core.gan.task import ImageShape, Panels, PatientTask
 
 _KAPPA = 1.0
 """How much the residual of features counts beside that of pixels, as in the paper."""
-_FAINT = 0.02
-"""A magnitude of Gabor filters that hardly counts: a flat part has no texture to compare."""
-MIDDLE, SHARPNESS = 0.3, 4.0
-"""The mean squared residual that is told as a probability of .5, and log-odds for each unit of its logarithm.
-
-Public constants: one bin of the sites' histogram is a quarter of a unit, so that its 20 bins reach from a
-twelfth of the middle to the twelvefold. The probability orders images; it is not calibrated."""
 
 
 def anomaly(
@@ -46,55 +38,12 @@ def anomaly(
 ) -> PatientTask:
     """The detection of images that are not of the class `mapping.normal`."""
     channels, size, _ = image_shape
-    loss, latent_size, adversarial = (
-        LOSSES[training.loss],
-        training.latent_size,
-        mapping.adversarial_weight > 0,
-    )
+    course = _Anomaly(training, mapping, LOSSES[training.loss])
 
     def make_generator() -> nn.Module:
-        return nn.ModuleDict(
-            {
-                "encoder": Encoder(channels, size, latent_size, mapping.width, norm=True),
-                "decoder": Decoder(latent_size, channels, size, mapping.width),
-            }
-        )
-
-    def patient_loss(networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
-        generator, judge = networks["generator"], frozen["discriminator"]
-        again = _again(generator, rows)
-        pixels = mapping.pixel_weight * mean_of((rows - again).square())
-        if not adversarial:
-            return pixels
-        features = mean_of((_features(judge, rows) - _features(judge, again)).square())
-        return loss.real(networks["discriminator"](rows).squeeze(1)) + pixels + _KAPPA * features
-
-    def free_loss(networks: nn.ModuleDict, frozen: nn.ModuleDict, random: torch.Generator) -> Tensor:
-        encoder, decoder = (networks["generator"].get_submodule(part) for part in ("encoder", "decoder"))
-        latent = torch.randn(training.batch, latent_size, generator=random)
-        latent = latent.to(next(decoder.parameters()).device)
-        fakes = decoder(latent)
-        own = loss.fake(networks["discriminator"](fakes.detach())).mean()
-        back = (encoder(fakes.detach()) - latent).square().mean()
-        total: Tensor = own + loss.generator(frozen["discriminator"](fakes)).mean() + back
-        return total
-
-    def apply(generator: nn.Module, images: Tensor) -> Tensor:
-        """Where images [b, c, h, w] are abnormal: [b, 1, h, w], from -1 to 1."""
-        residual = interpolate(_residual(generator, images), images.shape[2:], mode="bilinear")
-        return 2 * residual / (residual + MIDDLE) - 1
-
-    def scores(generator: nn.Module, rows: Tensor) -> Tensor:
-        residual = mean_of(_residual(generator, rows).double())
-        return torch.sigmoid(SHARPNESS * torch.log(residual.clamp_min(1e-12) / MIDDLE))[:, None]
-
-    def panels(generator: nn.Module, rows: Tensor) -> Panels:
-        found = (
-            ("image", rows),
-            ("drawn again", _again(generator, rows)),
-            ("residual", apply(generator, rows)),
-        )
-        return tuple((name, part.detach()) for name, part in found)
+        encoder = Encoder(channels, size, training.latent_size, mapping.width, norm=True)
+        decoder = Decoder(training.latent_size, channels, size, mapping.width)
+        return nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
     return PatientTask(
         name="anomaly",
@@ -104,36 +53,69 @@ def anomaly(
         make_generator=make_generator,
         make_discriminator=lambda: Encoder(channels, size, 1, training.discriminator_width, norm=False),
         prepare=lambda images, random: images,
-        patient_loss=patient_loss,
-        free_loss=free_loss if adversarial else None,
-        scores=scores,
-        apply=apply,
-        panels=panels,
+        patient_loss=course.patient_loss,
+        free_loss=course.free_loss if course.adversarial else None,
+        scores=course.scores,
+        apply=course.apply,
+        panels=course.panels,
         trains_on=(_normal(mapping, classes),),
-        free_parts=("generator.decoder",) if adversarial else (),
+        free_parts=("generator.decoder",) if course.adversarial else (),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Anomaly:
+    """What the task does with images [b, c, h, w]."""
+
+    training: TrainingConfig
+    mapping: MappingConfig
+    loss: AdversarialLoss
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether it is a GAN, and not the plain autoencoder."""
+        return self.mapping.adversarial_weight > 0
+
+    def patient_loss(
+        self, networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The discriminator's real term and the encoder's residuals, [b]."""
+        judge, again = cast(Encoder, frozen["discriminator"]), _again(networks["generator"], rows)
+        pixels = self.mapping.pixel_weight * mean_of((rows - again).square())
+        if not self.adversarial:
+            return pixels
+        features = mean_of((judge.features(rows) - judge.features(again)).square())
+        return self.loss.real(networks["discriminator"](rows).squeeze(1)) + pixels + _KAPPA * features
+
+    def free_loss(self, networks: nn.ModuleDict, frozen: nn.ModuleDict, random: torch.Generator) -> Tensor:
+        """The fake terms of discriminator and decoder, and how far the encoder is from the fakes' latents."""
+        encoder, decoder = (networks["generator"].get_submodule(part) for part in ("encoder", "decoder"))
+        latent = torch.randn(self.training.batch, self.training.latent_size, generator=random)
+        latent = latent.to(next(decoder.parameters()).device)
+        fakes = decoder(latent)
+        own = self.loss.fake(networks["discriminator"](fakes.detach())).mean()
+        back = (encoder(fakes.detach()) - latent).square().mean()
+        total: Tensor = own + self.loss.generator(frozen["discriminator"](fakes)).mean() + back
+        return total
+
+    def apply(self, generator: nn.Module, images: Tensor) -> Tensor:
+        """Where images are abnormal: [b, 1, h, w], from -1 to 1."""
+        return abnormal_map(images, _again(generator, images))
+
+    def scores(self, generator: nn.Module, rows: Tensor) -> Tensor:
+        """The one probability that an image is abnormal, [b, 1]."""
+        return abnormal_probability(rows, _again(generator, rows))[:, None]
+
+    def panels(self, generator: nn.Module, rows: Tensor) -> Panels:
+        """Images, what the decoder makes of them, and where these differ in texture."""
+        again = _again(generator, rows).detach()
+        return ("image", rows), ("drawn again", again), ("residual", abnormal_map(rows, again))
 
 
 def _again(generator: nn.Module, images: Tensor) -> Tensor:
     """What the decoder draws from the latents that the encoder finds."""
     drawn: Tensor = generator.get_submodule("decoder")(generator.get_submodule("encoder")(images))
     return drawn
-
-
-def _residual(generator: nn.Module, images: Tensor) -> Tensor:
-    """How far texture is from what can be drawn, [b, c, h, w] to [b, 1, h/4, w/4]."""
-    seen, drawn = _textures(images), _textures(_again(generator, images))
-    return (seen - drawn).square().mean(1, keepdim=True)
-
-
-def _textures(images: Tensor) -> Tensor:
-    """Logarithms of the Gabor magnitudes of each channel, [b, 16 c, h/4, w/4]."""
-    maps = magnitude_maps((images.flatten(0, 1)[:, None] + 1) / 2)
-    return torch.log(maps + _FAINT).reshape(-1, images.shape[1] * maps.shape[1], *maps.shape[2:])
-
-
-def _features(discriminator: nn.Module, images: Tensor) -> Tensor:
-    return cast(Encoder, discriminator).features(images)
 
 
 def _normal(mapping: MappingConfig, classes: tuple[str, ...]) -> int:

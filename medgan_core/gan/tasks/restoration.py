@@ -5,6 +5,8 @@ one clipped gradient over both networks. After Isola et al. 2017, https://arxiv.
 3.1: L1 and an adversarial term; the generator learns the difference to a first guess.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from medgan_core.config import MappingConfig, TrainingConfig
 from medgan_core.gan.adversaries import adversarial_terms, mean_of
 from medgan_core.gan.corruptions import CORRUPTIONS
 from medgan_core.gan.guesses import GUESSES, holes_of
-from medgan_core.gan.losses import LOSSES
+from medgan_core.gan.losses import LOSSES, AdversarialLoss
 from medgan_core.gan.mappers import Mapper, PatchDiscriminator, beside, fold_of
 from medgan_core.gan.scores import psnr_share, squared_error, ssim
 from medgan_core.gan.task import ImageShape, Panels, PatientTask
@@ -22,54 +24,8 @@ def restoration(
     training: TrainingConfig, mapping: MappingConfig, image_shape: ImageShape, classes: tuple[str, ...]
 ) -> PatientTask:
     """The restoration of images from the corruption that `mapping` names."""
-    channels, loss, fold = image_shape[0], LOSSES[training.loss], fold_of(image_shape)
-    corrupt = CORRUPTIONS[mapping.corruption]
-    guess = GUESSES.get(mapping.corruption, lambda images, code: images)
-
-    def prepare(images: Tensor, random: torch.Generator) -> Tensor:
-        """The spoiled image, the code of how, and the image itself, in channels."""
-        return torch.stack([torch.cat([*corrupt(image, random), image]) for image in images])
-
-    def parts(rows: Tensor) -> tuple[Tensor, Tensor]:
-        return rows[:, : channels + 1], rows[:, channels + 1 :]
-
-    def restore(generator: nn.Module, inputs: Tensor) -> Tensor:
-        """What the generator makes of a first guess; around holes nothing changes."""
-        spoiled, code = inputs[:, :channels], inputs[:, channels:]
-        holes = holes_of(code)
-        made = generator(beside(guess(spoiled, code), code))
-        return torch.where(holes.flatten(1).any(1)[:, None, None, None] & ~holes, spoiled, made)
-
-    def apply(generator: nn.Module, inputs: Tensor) -> Tensor:
-        """Images from spoiled ones with their code, [b, c + 1, h, w]."""
-        return restore(generator, inputs).clamp(-1, 1)
-
-    def patient_loss(networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
-        inputs, images = parts(rows)
-        restored, weight = restore(networks["generator"], inputs), mapping.adversarial_weight
-        pixels = mapping.pixel_weight * mean_of((restored - images).abs())
-        if weight == 0:
-            return pixels
-        pairs = (beside(inputs, images), beside(inputs, restored))
-        return pixels + adversarial_terms(
-            loss, networks["discriminator"], frozen["discriminator"], *pairs, weight
-        )
-
-    def scores(generator: nn.Module, rows: Tensor) -> Tensor:
-        inputs, images = parts(rows)
-        restored = apply(generator, inputs)
-        return torch.stack([part(restored, images) for part in (psnr_share, ssim, squared_error)], dim=1)
-
-    def panels(generator: nn.Module, rows: Tensor) -> Panels:
-        inputs, images = parts(rows)
-        restored = apply(generator, inputs)
-        return (
-            ("input", inputs[:, :channels]),
-            ("restored", restored),
-            ("reference", images),
-            ("difference", (restored - images).abs() - 1),
-        )
-
+    channels, fold = image_shape[0], fold_of(image_shape)
+    course = _Restoration(mapping, LOSSES[training.loss], channels)
     return PatientTask(
         name="restoration",
         image_shape=image_shape,
@@ -77,10 +33,70 @@ def restoration(
         private_networks=frozenset({"generator", "discriminator"}),
         make_generator=lambda: Mapper(channels + 1, channels, mapping.width, residual=True, fold=fold),
         make_discriminator=lambda: PatchDiscriminator(2 * channels + 1, training.discriminator_width),
-        prepare=prepare,
-        patient_loss=patient_loss,
+        prepare=course.prepare,
+        patient_loss=course.patient_loss,
         free_loss=None,
-        scores=scores,
-        apply=apply,
-        panels=panels,
+        scores=course.scores,
+        apply=course.apply,
+        panels=course.panels,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Restoration:
+    """What the task does with rows [b, 2c + 1, h, w]: a spoiled image, the code of how, the image itself."""
+
+    mapping: MappingConfig
+    loss: AdversarialLoss
+    channels: int
+
+    def prepare(self, images: Tensor, random: torch.Generator) -> Tensor:
+        """The rows of a site's images."""
+        corrupt = CORRUPTIONS[self.mapping.corruption]
+        return torch.stack([torch.cat([*corrupt(image, random), image]) for image in images])
+
+    def patient_loss(
+        self, networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor
+    ) -> Tensor:
+        """L1 and the adversarial terms of both networks, [b]."""
+        inputs, images = self._parts(rows)
+        restored, weight = self._restored(networks["generator"], inputs), self.mapping.adversarial_weight
+        pixels = self.mapping.pixel_weight * mean_of((restored - images).abs())
+        if weight == 0:
+            return pixels
+        pairs = (beside(inputs, images), beside(inputs, restored))
+        return pixels + adversarial_terms(
+            self.loss, networks["discriminator"], frozen["discriminator"], *pairs, weight
+        )
+
+    def apply(self, generator: nn.Module, inputs: Tensor) -> Tensor:
+        """Images from spoiled ones with their code, [b, c + 1, h, w]."""
+        return self._restored(generator, inputs).clamp(-1, 1)
+
+    def scores(self, generator: nn.Module, rows: Tensor) -> Tensor:
+        """Share of the PSNR, SSIM and squared error, [b, 3]."""
+        inputs, images = self._parts(rows)
+        restored = self.apply(generator, inputs)
+        return torch.stack([part(restored, images) for part in (psnr_share, ssim, squared_error)], dim=1)
+
+    def panels(self, generator: nn.Module, rows: Tensor) -> Panels:
+        """Spoiled, restored and real images, and how far apart the last two are."""
+        inputs, images = self._parts(rows)
+        restored = self.apply(generator, inputs)
+        return (
+            ("input", inputs[:, : self.channels]),
+            ("restored", restored),
+            ("reference", images),
+            ("difference", (restored - images).abs() - 1),
+        )
+
+    def _parts(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return rows[:, : self.channels + 1], rows[:, self.channels + 1 :]
+
+    def _restored(self, generator: nn.Module, inputs: Tensor) -> Tensor:
+        """What the generator makes of a first guess; around holes nothing changes."""
+        spoiled, code = inputs[:, : self.channels], inputs[:, self.channels :]
+        guess = GUESSES.get(self.mapping.corruption)
+        guessed = guess(spoiled, code) if guess else spoiled
+        made, holes = generator(beside(guessed, code)), holes_of(code)
+        return torch.where(holes.flatten(1).any(1)[:, None, None, None] & ~holes, spoiled, made)

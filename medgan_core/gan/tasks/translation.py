@@ -9,6 +9,8 @@ al. 2017, https://arxiv.org/abs/1611.07004, section 3; Zhu et al. 2017, https://
 section 3. Without pairs no term compares an image with its own counterpart.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from medgan_core.config import MappingConfig, TrainingConfig
@@ -16,7 +18,7 @@ from medgan_core.gan.adversaries import adversarial_terms, mean_of
 from medgan_core.gan.losses import LOSSES, AdversarialLoss
 from medgan_core.gan.mappers import Mapper, PatchDiscriminator, beside, fold_of
 from medgan_core.gan.scores import body_of, scores_in
-from medgan_core.gan.task import ImageShape, Panels, PatientLoss, PatientTask
+from medgan_core.gan.task import ImageShape, Panels, PatientTask
 
 _IDENTITY = 0.5
 """How much the identity term counts beside the cycle: Zhu et al. 2017, section 5.2."""
@@ -26,8 +28,8 @@ def translation(
     training: TrainingConfig, mapping: MappingConfig, image_shape: ImageShape, classes: tuple[str, ...]
 ) -> PatientTask:
     """The translation of the first channel into the second."""
-    loss, width = LOSSES[training.loss], training.discriminator_width
-    fold = fold_of(image_shape)
+    width, fold = training.discriminator_width, fold_of(image_shape)
+    course = _Translation(mapping, LOSSES[training.loss])
 
     def mapper() -> nn.Module:
         return Mapper(1, 1, mapping.width, residual=True, fold=fold)
@@ -40,35 +42,6 @@ def translation(
             return PatchDiscriminator(2, width)
         return nn.ModuleDict({end: PatchDiscriminator(1, width) for end in ("source", "target")})
 
-    def paired(networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
-        source, target = rows[:, :1], rows[:, 1:]
-        made = networks["generator"](source)
-        pairs = (beside(source, target), beside(source, made))
-        terms = adversarial_terms(
-            loss, networks["discriminator"], frozen["discriminator"], *pairs, mapping.adversarial_weight
-        )
-        return mapping.pixel_weight * mean_of((made - target).abs()) + terms
-
-    def apply(generator: nn.Module, inputs: Tensor) -> Tensor:
-        """The other modality of images [b, 1, h, w]."""
-        forth = generator if mapping.paired else generator.get_submodule("forth")
-        made: Tensor = forth(inputs)
-        return made.clamp(-1, 1)
-
-    def scores(generator: nn.Module, rows: Tensor) -> Tensor:
-        source, target = rows[:, :1], rows[:, 1:]
-        return scores_in(body_of(source, target), apply(generator, source), target)
-
-    def panels(generator: nn.Module, rows: Tensor) -> Panels:
-        source, target = rows[:, :1], rows[:, 1:]
-        made = apply(generator, source)
-        return (
-            ("input", source),
-            ("made", made),
-            ("reference", target),
-            ("difference", (made - target).abs() - 1),
-        )
-
     return PatientTask(
         name="translation",
         image_shape=image_shape,
@@ -77,37 +50,71 @@ def translation(
         make_generator=make_generator,
         make_discriminator=make_discriminator,
         prepare=lambda images, random: images,
-        patient_loss=paired if mapping.paired else _unpaired(loss, mapping),
+        patient_loss=course.paired if mapping.paired else course.unpaired,
         free_loss=None,
-        scores=scores,
-        apply=apply,
-        panels=panels,
+        scores=course.scores,
+        apply=course.apply,
+        panels=course.panels,
     )
 
 
-def _unpaired(loss: AdversarialLoss, mapping: MappingConfig) -> PatientLoss:
-    """The terms of a CycleGAN, both ways."""
+@dataclass(frozen=True, eq=False)
+class _Translation:
+    """What the task does with rows [b, 2, h, w]: an image and its counterpart in the other modality."""
 
-    def unpaired(networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
-        ends = {"source": rows[:, :1], "target": rows[:, 1:]}
+    mapping: MappingConfig
+    loss: AdversarialLoss
+
+    def paired(self, networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
+        """L1 to the counterpart and the adversarial terms of both networks, [b]."""
+        source, target = _ends(rows)
+        made = networks["generator"](source)
+        judges = networks["discriminator"], frozen["discriminator"]
+        terms = self._adversarial(judges, beside(source, target), beside(source, made))
+        return self.mapping.pixel_weight * mean_of((made - target).abs()) + terms
+
+    def unpaired(
+        self, networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The terms of a CycleGAN, both ways, [b]."""
+        source, target = _ends(rows)
         forth, back = (networks["generator"].get_submodule(way) for way in ("forth", "back"))
+        ways = ((forth, back, source, target, "target"), (back, forth, target, source, "source"))
         total = rows.new_zeros(len(rows))
-        for there, again, start, end in (
-            (forth, back, "source", "target"),
-            (back, forth, "target", "source"),
-        ):
-            made = there(ends[start])
-            total = total + adversarial_terms(
-                loss,
-                networks["discriminator"].get_submodule(end),
-                frozen["discriminator"].get_submodule(end),
-                ends[end],
-                made,
-                mapping.adversarial_weight,
-            )
-            cycle = mean_of((again(made) - ends[start]).abs())
-            same = mean_of((there(ends[end]) - ends[end]).abs())
-            total = total + mapping.cycle_weight * mapping.pixel_weight * (cycle + _IDENTITY * same)
+        for there, again, start, end, name in ways:
+            made = there(start)
+            judge, other = (each["discriminator"].get_submodule(name) for each in (networks, frozen))
+            total = total + self._adversarial((judge, other), end, made)
+            cycle, same = mean_of((again(made) - start).abs()), mean_of((there(end) - end).abs())
+            total = total + self.mapping.cycle_weight * self.mapping.pixel_weight * (cycle + _IDENTITY * same)
         return total
 
-    return unpaired
+    def _adversarial(self, judges: tuple[nn.Module, nn.Module], real: Tensor, made: Tensor) -> Tensor:
+        """By a discriminator and its frozen copy, [b]."""
+        return adversarial_terms(self.loss, *judges, real, made, self.mapping.adversarial_weight)
+
+    def apply(self, generator: nn.Module, inputs: Tensor) -> Tensor:
+        """The other modality of images [b, 1, h, w]."""
+        forth = generator if self.mapping.paired else generator.get_submodule("forth")
+        made: Tensor = forth(inputs)
+        return made.clamp(-1, 1)
+
+    def scores(self, generator: nn.Module, rows: Tensor) -> Tensor:
+        """As `scores_in`, inside of the body."""
+        source, target = _ends(rows)
+        return scores_in(body_of(source, target), self.apply(generator, source), target)
+
+    def panels(self, generator: nn.Module, rows: Tensor) -> Panels:
+        """Sources, what is made of them, their counterparts, and how far apart the last two are."""
+        source, target = _ends(rows)
+        made = self.apply(generator, source)
+        return (
+            ("input", source),
+            ("made", made),
+            ("reference", target),
+            ("difference", (made - target).abs() - 1),
+        )
+
+
+def _ends(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return rows[:, :1], rows[:, 1:]
