@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from client.asked import Asked, patient_sampler
 from client.round import local_round, noisy_words
-from medgan_core.adversarial import CPU
 from medgan_core.config import ATTACK_BINS, Study
 from medgan_core.data.source import Card, Site, SiteData, is_held_out
+from medgan_core.device import CPU
 from medgan_core.errors import RefusedError
 from medgan_core.evaluate.attacks.bins import attack_sum
 from medgan_core.evaluate.gate import advantage_sum

@@ -10,7 +10,6 @@ from typing import Literal
 from client.approvals import Approvals
 from client.books import open_ledger
 from client.coordinator_check import SKEW, SOON, ca_expiry, look
-from client.device import choose, device_name
 from client.diary import Diary
 from client.egress import allowed
 from client.folder import SiteFolder
@@ -18,11 +17,12 @@ from client.hospital import as_here, read_records, read_site
 from client.keys import check_card
 from client.policy import Facts, broken_by_data
 from client.reception import check_place
-from client.site_file import SiteFile
+from client.site_file import TRAINER_DEVICE, SiteFile
 from client.speed import default_study, steps_per_second
 from medgan_core.config import Study, parse_study
 from medgan_core.data.dicom.report_card import ReportCard
 from medgan_core.data.dicom.text import can_look
+from medgan_core.device import choose, device_name
 from medgan_core.errors import MedGANError
 from medgan_core.messages import Phase, metrics_of
 from medgan_core.privacy.plan import PrivacyPlan
@@ -123,7 +123,7 @@ def _clock(scene: _Scene) -> _Found:
 
 
 def _device(scene: _Scene) -> _Found:
-    device = choose(scene.config.trainer.device)
+    device = choose(scene.config.trainer.device, TRAINER_DEVICE)
     speed = steps_per_second(scene.study, device=device)
     steps = scene.study.training.discriminator_steps
     of = scene.study.name if scene.proposed else "a study of defaults"

@@ -160,9 +160,10 @@ def _check_device(folder: "SiteFolder") -> None:
     """Refuse a GPU that is not there to the person who starts the site, not only in the trainer's log."""
     asked = folder.config().trainer.device
     if asked.startswith("cuda"):  # else torch need not be loaded here
-        from client.device import choose
+        from client.site_file import TRAINER_DEVICE
+        from medgan_core.device import choose
 
-        choose(asked)
+        choose(asked, TRAINER_DEVICE)
 
 
 def site_commands(

@@ -17,9 +17,9 @@ from client.asked import Asked, RoundResult
 from client.attacked import attacked
 from client.training import gradient, train
 from client.training_on_patients import train_on_patients
-from medgan_core.adversarial import CPU
 from medgan_core.config import Study
 from medgan_core.data.source import Site
+from medgan_core.device import CPU
 from medgan_core.evaluate.attacks.bins import attack_grid_sum, attack_sum
 from medgan_core.evaluate.gate import advantage_grid_sum, advantage_sum
 from medgan_core.evaluate.histogram import score_grid_histogram, score_histogram

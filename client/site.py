@@ -15,10 +15,10 @@ import torch
 
 from client.round import local_round, noisy_words
 from client.secure import Kept, SumDesk
-from medgan_core.adversarial import CPU
 from medgan_core.config import Study
 from medgan_core.data.fitness import check_site
 from medgan_core.data.source import Site, SiteData
+from medgan_core.device import CPU
 from medgan_core.errors import IntegrityError, RefusedError
 from medgan_core.gan.task import GanTask, PatientTask
 from medgan_core.gan.tasks import make_task

@@ -15,11 +15,12 @@ from client.source_section import SourceSection
 from medgan_core.config import Names, Positively
 from medgan_core.errors import ConfigError, InputError
 from medgan_core.public_card import NAME
-from medgan_core.study_sections import Fraction, Positive
+from medgan_core.study_sections import DeviceName, Fraction, Positive
 
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 Capped = Annotated[float, Field(gt=0)]
 Sizes = Annotated[tuple[int, ...], Field(strict=False)]
+TRAINER_DEVICE = "site.toml: trainer.device"
 
 
 class _Section(BaseModel):
@@ -43,7 +44,7 @@ class NodeSection(_Section):
 class TrainerSection(_Section):
     """The trainer. `device`: where networks train; auto is a GPU where torch sees one, else the CPU."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
+    device: DeviceName = "auto"
 
 
 class DataSection(_Section):

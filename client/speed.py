@@ -5,8 +5,9 @@ from functools import partial
 
 import torch
 
-from medgan_core.adversarial import CPU, discriminator_rule, mean_fake_loss
+from medgan_core.adversarial import discriminator_rule, mean_fake_loss
 from medgan_core.config import Study, parse_study
+from medgan_core.device import CPU
 from medgan_core.gan.task import synthesis_of
 from medgan_core.gan.tasks import make_task
 from medgan_core.privacy.noise import Keystream

@@ -19,7 +19,6 @@ from client import egress
 from client.approvals import Approvals, Entry
 from client.books import keep_heads, open_ledger
 from client.deciding import approve
-from client.device import choose
 from client.diary import Diary
 from client.folder import SiteFolder, take
 from client.hospital import card_of, withdrawn_patients
@@ -29,8 +28,10 @@ from client.noise_log import check_alarm
 from client.reasons import reason_for_coordinator, reason_for_log
 from client.secure import Kept
 from client.site import RandomFor
+from client.site_file import TRAINER_DEVICE
 from client.version import trainer_version
 from client.workshop import Prepared, Workshop, secret_random
+from medgan_core.device import choose
 from medgan_core.envelope import Answered, Asked, answer_to_envelope
 from medgan_core.errors import InputError, LedgerError, MedGANError, PolicyError, RefusedError
 from medgan_core.messages import Phase, Request, Stage, StageReply, Update
@@ -75,7 +76,7 @@ class Trainer:
         try:
             check_card(folder, config.name)
             key, diary = signing_key(folder), Diary(folder.log, lambda: now().astimezone(UTC))
-            device = choose(config.trainer.device)
+            device = choose(config.trainer.device, TRAINER_DEVICE)
             ledger = open_ledger(folder, config, diary)
             trainer = cls(Workshop(folder, config, ledger, key, random_for, device, diary), diary, now, lock)
         except BaseException:

@@ -16,8 +16,8 @@ from client.noise_log import in_diary
 from client.policy import Facts
 from client.site import RandomFor, SiteWorker
 from client.site_file import SiteFile
-from medgan_core.adversarial import CPU
 from medgan_core.config import Study
+from medgan_core.device import CPU
 from medgan_core.privacy import sum_keys
 from medgan_core.privacy.ledger import PrivacyLedger
 from medgan_core.privacy.membership import Membership

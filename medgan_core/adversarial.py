@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn, optim
 
 from medgan_core.config import Study
+from medgan_core.device import CPU
 from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.steps import Anchor
 from medgan_core.gan.task import GanTask, SynthesisTask
 from medgan_core.messages import PROPORTIONS, Array, Arrays
 from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.seeds import Seeds
-
-CPU = torch.device("cpu")
 
 
 def pace(study: Study, number: int) -> float:

@@ -10,6 +10,8 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positively = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16", "auto"]
+DEVICES = r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
+DeviceName = Annotated[str, Field(pattern=DEVICES)]
 Positives = Annotated[tuple[Positively, ...], Field(strict=False)]
 
 

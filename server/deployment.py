@@ -9,9 +9,20 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import torch
+
 from medgan_core.config import Study
 from medgan_core.data.source import Card
-from medgan_core.errors import InputError, IntegrityError, MedGANError, QuorumError, RefusedError, RoundError
+from medgan_core.device import choose
+from medgan_core.errors import (
+    ConfigError,
+    InputError,
+    IntegrityError,
+    MedGANError,
+    QuorumError,
+    RefusedError,
+    RoundError,
+)
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import Request, float_to_json
 from medgan_core.privacy.sum_session import Cohort
@@ -26,6 +37,7 @@ from server.heads import keep_heads, known_heads
 from server.roster import Roster, common_card, read_card
 from server.rounds import federate
 from server.run_file import OVER, SITES, RunFiles, SiteStanding, State
+from server.settings import DEVICE
 from server.state import FederationState, initial_state, phase_of
 
 if TYPE_CHECKING:
@@ -152,6 +164,7 @@ class Deployment:
             self._keep(contact, now, latest)
             latest = now
 
+        device = self._device()
         attempt = _Attempts(study.deployment.attempts, study.deployment.approval_timeout)
         while phase_of(study, latest.round) is not None:
             self.files.stand("running", f"round {latest.round} of {self._last_round()}")
@@ -166,6 +179,7 @@ class Deployment:
                     refused=lambda refusal: self.told(refusal.site, refusal.reason),
                     cohort=cohort,
                     spill=self.run.arrivals,
+                    device=device,
                 )
             except StoppedError:
                 raise
@@ -176,6 +190,13 @@ class Deployment:
                 self._dropped(contact)
                 self._wait(contact, _PAUSES[min(attempt.made, len(_PAUSES) - 1)])
         return latest
+
+    def _device(self) -> torch.device:
+        """Where the coordinator's networks run. A GPU that is gone pauses the run until a person looked."""
+        try:
+            return choose(self.folder.settings().device, DEVICE)
+        except ConfigError as error:
+            raise RoundError(f"{error}; then resume the run") from error
 
     def _exchange(self, contact: "Contact", request: Request) -> Iterator[Answer]:
         """The answers of all sites to one request, within the study's time."""

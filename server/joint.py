@@ -23,6 +23,7 @@ from medgan_core.adversarial import (
     take_state,
 )
 from medgan_core.config import Study
+from medgan_core.device import CPU
 from medgan_core.gan.ema import ema
 from medgan_core.gan.steps import balanced_labels, generator_step
 from medgan_core.gan.task import SynthesisTask
@@ -33,7 +34,13 @@ from medgan_core.tensors import load, weights_of
 
 
 def joint_step(
-    study: Study, task: SynthesisTask, groups: Groups, number: int, noisy: Array, sites: Sequence[str]
+    study: Study,
+    task: SynthesisTask,
+    groups: Groups,
+    number: int,
+    noisy: Array,
+    sites: Sequence[str],
+    device: torch.device = CPU,
 ) -> tuple[dict[str, Arrays], dict[str, Any]]:
     """Both networks after training round `number`, and what may be told of it: it comes from fakes alone.
 
@@ -42,13 +49,13 @@ def joint_step(
     """
     seeds = Seeds(study.seed)
     public = seeds.child("joint", number).generator()
-    generator, discriminator = task.make_generator(), task.make_discriminator()
+    generator, discriminator = task.make_generator().to(device), task.make_discriminator().to(device)
     load(generator, groups["generator"])
     load(discriminator, groups["discriminator"])
     rule = discriminator_rule(study, number, discriminator.parameters())
     put_state(rule, groups.get("discriminator_rule", {}))
     shares = label_shares(groups["statistics"], sites[0], len(task.classes))
-    labels = torch.multinomial(shares, study.training.batch, replacement=True, generator=public)
+    labels = torch.multinomial(shares, study.training.batch, replacement=True, generator=public).to(device)
     with torch.no_grad():
         fakes = task.sample(generator, labels, public)
     optimizer = NoisedOptimizer(discriminator, rule, clip_norm=study.privacy.clip_norm)
@@ -72,7 +79,7 @@ def _mean_gradient(
     """The sum over the public nominal batch of all sites in it, in the parameters' shapes."""
     scale = study.privacy.clip_norm / (sites * study.nominal_batch)
     parts = torch.from_numpy(noisy * scale).split([p.numel() for p in parameters])
-    return [part.view_as(p).to(p.dtype) for part, p in zip(parts, parameters, strict=True)]
+    return [part.view_as(p).to(p) for part, p in zip(parts, parameters, strict=True)]
 
 
 def _generator_step(
@@ -85,6 +92,7 @@ def _generator_step(
 ) -> tuple[dict[str, Arrays], float]:
     """The generator's groups after its step against the new discriminator, and its loss."""
     generator, discriminator = networks
+    device = next(generator.parameters()).device
     rule = generator_rule(study, number, generator.parameters())
     put_state(rule, groups.get("generator_rule", {}))
     loss = generator_step(
@@ -92,9 +100,9 @@ def _generator_step(
         generator,
         discriminator,
         rule,
-        balanced_labels(study.training.batch, len(task.classes)),
+        balanced_labels(study.training.batch, len(task.classes)).to(device),
         public,
-        anchor=anchor_of(study, task, groups["statistics"], Seeds(study.seed)),
+        anchor=anchor_of(study, task, groups["statistics"], Seeds(study.seed), device),
         anchor_weight=study.training.anchor_weight,
     )
     latest = weights_of(generator)

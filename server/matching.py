@@ -26,14 +26,14 @@ def match_embedding(
 ) -> float:
     """Train `generator` in place by `asked.iterations` steps of Adam, decayed linearly; the last loss.
 
-    `deviation` is that of the noise in the released sum. After each fifth of the steps, and 20 at least,
-    directions are weighted anew (`Weighting`).
+    Generator, embedding and features are on one device. `deviation` is that of the noise in the released sum.
+    After each fifth of the steps, and 20 at least, directions are weighted anew (`Weighting`).
     """
     optimizer = optim.Adam(generator.parameters(), asked.learning_rate)
     decay = optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: max(1 - step / max(asked.iterations, 1), 0.05)
     )
-    labels = balanced_labels(asked.batch, len(task.classes))
+    labels = balanced_labels(asked.batch, len(task.classes)).to(embedding.mean.device)
     random, draws = seeds.child("matching").generator(), seeds.child("weighting").generator()
     variance = noise_variance(embedding, deviation, asked.count_weight)
     anchor, fifth = _anchor(embedding, features), max(asked.iterations // _WEIGHTINGS, _LEAST_STEPS)

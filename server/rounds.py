@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import torch
+
 from medgan_core.config import Study
+from medgan_core.device import CPU
 from medgan_core.errors import QuorumError, RoundError, UpdateError
 from medgan_core.gan.task import GanTask
 from medgan_core.messages import Phase, Request, Update
@@ -30,20 +34,23 @@ def federate(
     refused: Callable[[Refusal], None] = lambda refusal: None,
     cohort: Cohort | None = None,
     spill: Path | None = None,
+    device: torch.device = CPU,
 ) -> FederationState:
     """Run all rounds that are left; `keep` makes each state durable before the next request is sent.
 
     `cohort` are the sites of secure sums with the keys that they have pinned of each other. The updates of
-    a round lie in the folder `spill` until it is over (None: a temporary one): memory holds one of them.
+    a round lie in the folder `spill` until it is over (None: a temporary one): memory holds one of them. The
+    coordinator's own networks run on `device`.
     Raises QuorumError where too few updates are acceptable; the last kept state stays valid. A secure sum
     that failed is kept too, with the receipts of what left the sites: resumed, it is another attempt.
     """
+    step = partial(server_step, study, task, device=device)
     with Spill(spill) as spilled:
         while (request := next_request(study, plan, state)) is not None:
             if plan.summed(request.phase):
-                state = _summed(study, task, plan, state, request, exchange, cohort, keep, refused)
+                state = _summed(study, task, plan, state, request, exchange, cohort, keep, refused, step)
             else:
-                state = _gathered(study, task, plan, state, request, exchange, spilled, refused)
+                state = _gathered(study, task, plan, state, request, exchange, spilled, refused, step)
             keep(state)
     return state
 
@@ -57,6 +64,7 @@ def _gathered(
     exchange: Exchange,
     spilled: Spill,
     refused: Callable[[Refusal], None],
+    step: Callable[..., FederationState],
 ) -> FederationState:
     """The state after a round in which every site's update came by itself."""
     try:
@@ -72,7 +80,7 @@ def _gathered(
                 f"round {request.round}: {len(updates)} acceptable updates, the study needs {study.quorum} "
                 f"({reasons}). Mend the sites and resume the run, or lower sites.quorum"
             )
-        return server_step(study, task, replace(state, receipts=state.receipts + spent), updates)
+        return step(replace(state, receipts=state.receipts + spent), updates)
     finally:
         spilled.clear()
 
@@ -87,6 +95,7 @@ def _summed(
     cohort: Cohort | None,
     keep: Callable[[FederationState], None],
     refused: Callable[[Refusal], None],
+    step: Callable[..., FederationState],
 ) -> FederationState:
     """The state after a round in which the sites' parts came as one sum."""
     if cohort is None or plan.rules is None:
@@ -101,7 +110,7 @@ def _summed(
     finally:
         for refusal in attempt.refusals.values():
             refused(refusal)
-    return server_step(study, task, state, (), Summed(total, attempt.sites, tuple(attempt.receipts)))
+    return step(state, (), Summed(total, attempt.sites, tuple(attempt.receipts)))
 
 
 def accept(

@@ -7,9 +7,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgan_core.errors import ConfigError, InputError
+from medgan_core.study_sections import DeviceName
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 FILE = "coordinator.toml"
+DEVICE = "coordinator.toml: device"
 
 _TEMPLATE = """# A MedGAN coordinator. Changes are taken by the next `medgan-server up`.
 
@@ -25,6 +27,9 @@ superlink_port = {superlink_port}
 # Where nginx listens for the hospitals (nginx.conf is written anew by `medgan-server renew`).
 proxy_port = {proxy_port}
 
+# Where the coordinator's own networks run: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+device = "{device}"
+
 # How often a run is taken up again by itself after its process died without a finished round in between.
 restarts = {restarts}
 """
@@ -39,6 +44,7 @@ class Settings(BaseModel):
     hosts: Annotated[tuple[str, ...], Field(strict=False)] = ()
     superlink_port: Port = 9091
     proxy_port: Port = 8443
+    device: DeviceName = "auto"
     restarts: Annotated[int, Field(ge=0, le=100)] = 3
 
     def to_toml(self) -> str:

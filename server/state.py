@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medgan_core.adversarial import ema_decay
 from medgan_core.config import ATTACK_BINS, GATE_SIZE, HELD_OUT_PERCENT, Study
+from medgan_core.device import CPU
 from medgan_core.evaluate.gate import decide
 from medgan_core.evaluate.histogram import BINS, read_histogram
 from medgan_core.evaluate.means import read_scores
@@ -177,23 +178,31 @@ def server_step(
     state: FederationState,
     updates: Sequence[Update],
     summed: Summed | None = None,
+    *,
+    device: torch.device = CPU,
 ) -> FederationState:
-    """The state after a round, from its acceptable updates, or from what a secure sum made of them."""
+    """The state after a round, from its acceptable updates, or from what a secure sum made of them.
+
+    Networks run on `device`; what is random is drawn on the CPU, but for the classifier's dropout, so that a
+    device changes roundings alone.
+    """
     phase = phase_of(study, state.round)
     sites = tuple(sorted(summed.sites if summed else [update.site for update in updates]))
     receipts = summed.receipts if summed else tuple(update.receipt for update in updates)
     if phase is not Phase.TRAIN:
         name = _statistic(task, phase)
         found = summed or Summed(total(updates, "statistics", name), sites, receipts)
-        groups, facts = _after_query(study, task, state, name, found, updates)
+        groups, facts = _after_query(study, task, state, name, found, updates, device)
     elif summed:
-        groups, facts = joint_step(study, synthesis_of(task), state.groups, state.round, summed.total, sites)
+        groups, facts = joint_step(
+            study, synthesis_of(task), state.groups, state.round, summed.total, sites, device
+        )
     else:
         groups, facts = _after_training(study, state, updates)
     if phase is Phase.TRAIN:
         groups = _with_discriminator(study, groups, state.round)
     if state.round == study.training_rounds:
-        groups = {**groups, **_finished(study, task, groups, Seeds(study.seed))}
+        groups = {**groups, **_finished(study, task, groups, device)}
     entry = {"round": state.round, "phase": str(phase), "sites": list(sites), **facts}
     return replace(
         state,
@@ -213,7 +222,13 @@ def _statistic(task: GanTask, phase: Phase | None) -> str:
 
 
 def _after_query(
-    study: Study, task: GanTask, state: FederationState, name: str, found: Summed, updates: Sequence[Update]
+    study: Study,
+    task: GanTask,
+    state: FederationState,
+    name: str,
+    found: Summed,
+    updates: Sequence[Update],
+    device: torch.device,
 ) -> tuple[Groups, dict[str, Any]]:
     """What the sum of the released statistic `name` makes of the groups, and what is told of it.
 
@@ -222,7 +237,7 @@ def _after_query(
     noisy, deviation = found.total, total_deviation(found.receipts[0].event, len(found.sites))
     if name == "embedding":
         shares = _proportions_by_site(study, updates) if updates else _common_proportions(study, state, noisy)
-        return _after_one_shot(study, synthesis_of(task), state, noisy, deviation, shares)
+        return _after_one_shot(study, synthesis_of(task), state, noisy, deviation, shares, device)
     statistics = {**state.groups.get("statistics", {}), name: noisy}
     state = replace(state, groups={**state.groups, "statistics": statistics})
     if name == "gate":
@@ -237,12 +252,13 @@ def _after_one_shot(
     noisy: Array,
     deviation: float,
     shares: Arrays,
+    device: torch.device,
 ) -> tuple[Groups, dict[str, Any]]:
     """Give the generator its start by the sum of the noisy embeddings."""
     seeds = Seeds(study.seed)
-    embedding = Embedding.read(torch.tensor(noisy), study.one_shot.count_weight)
-    features = Features.of(study.one_shot, task.image_shape, seeds, apart=study.channels_apart)
-    generator = task.make_generator()
+    embedding = Embedding.read(torch.tensor(noisy, device=device), study.one_shot.count_weight)
+    features = Features.of(study.one_shot, task.image_shape, seeds, apart=study.channels_apart).to(device)
+    generator = task.make_generator().to(device)
     load(generator, state.groups["generator"])
     mismatch = match_embedding(study.one_shot, task, generator, embedding, features, deviation, seeds)
     start = weights_of(generator)
@@ -310,7 +326,7 @@ def _figures(task: GanTask, name: str, noisy: Tensor) -> dict[str, Any]:
     return dict(read_scores(task.name, noisy)) if name == "scores" else {}
 
 
-def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Groups:
+def _finished(study: Study, task: GanTask, groups: Groups, device: torch.device) -> Groups:
     """The generator that will be released, and the classifier that the sites judge it by; or both candidates.
 
     What is random about them is the same for both, so that the gate compares generators.
@@ -319,27 +335,31 @@ def _finished(study: Study, task: GanTask, groups: Groups, seeds: Seeds) -> Grou
         return {"release": groups["average"]}
     drawing = synthesis_of(task)
     if not study.gated:
-        return _judged(study, drawing, groups["average"], seeds)
+        return _judged(study, drawing, groups["average"], device)
     found: dict[str, Arrays] = {}
     for name, weights in zip(CANDIDATES, (groups["start"], groups["average"]), strict=True):
-        found |= {f"{kind}_{name}": part for kind, part in _judged(study, drawing, weights, seeds).items()}
+        found |= {f"{kind}_{name}": part for kind, part in _judged(study, drawing, weights, device).items()}
     return found
 
 
-def _judged(study: Study, task: SynthesisTask, weights: Arrays, seeds: Seeds) -> dict[str, Arrays]:
-    generator = released_generator(task, weights, seeds)
+def _judged(study: Study, task: SynthesisTask, weights: Arrays, device: torch.device) -> dict[str, Arrays]:
+    seeds = Seeds(study.seed)
+    generator = released_generator(task, weights, seeds, device)
     images, labels = draw(task, generator, study.evaluation.synthetic_images, seeds.child("evaluation"))
     classifier = train_classifier(images, labels, len(task.classes), seed=seeds.child("classifier").integer())
     return {"release": state_of(generator), "classifier": state_of(classifier)}
 
 
-def released_generator(task: SynthesisTask, average_weights: Arrays, seeds: Seeds) -> nn.Module:
+def released_generator(
+    task: SynthesisTask, average_weights: Arrays, seeds: Seeds, device: torch.device = CPU
+) -> nn.Module:
     """The averaged generator with BatchNorm statistics of its own fakes, in evaluation mode."""
-    generator = task.make_generator()
+    generator = task.make_generator().to(device)
     load(generator, average_weights)
     random = seeds.child("calibration").generator()
     latent = torch.randn(_CALIBRATION_FAKES, task.latent_size, generator=random)
-    calibrate(generator, latent, balanced_labels(_CALIBRATION_FAKES, len(task.classes)))
+    labels = balanced_labels(_CALIBRATION_FAKES, len(task.classes))
+    calibrate(generator, latent.to(device), labels.to(device))
     return generator
 
 
@@ -347,8 +367,8 @@ def released_generator(task: SynthesisTask, average_weights: Arrays, seeds: Seed
 def draw(
     task: SynthesisTask, generator: nn.Module, count: int, seeds: Seeds
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` synthetic images with labels, every class as often."""
-    labels = balanced_labels(count, len(task.classes))
+    """`count` synthetic images with labels, every class as often, where the generator is."""
+    labels = balanced_labels(count, len(task.classes)).to(next(generator.parameters()).device)
     random = seeds.generator()
     return torch.cat([task.sample(generator, part, random) for part in labels.split(512)]), labels
 

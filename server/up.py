@@ -17,6 +17,7 @@ from server.enrolment import Registered, enrolled
 from server.flower_state import prepare
 from server.folder import CoordinatorFolder, held
 from server.run_file import GOING, OVER, RunFiles, Submission
+from server.settings import DEVICE, Settings
 from server.superlink import Flower, FlowerError
 
 Say = Callable[[str], None]
@@ -31,6 +32,7 @@ def up(folder: CoordinatorFolder, say: Say) -> None:
     """Run until SIGTERM or Ctrl-C. InputError where another `up` has this folder, or its port is taken."""
     with held(folder.path / UP_LOCK, f"medgan-server up runs in {folder.path.name} already"):
         settings = folder.settings()
+        _check_device(settings)
         if superlink.listens(folder):
             raise InputError(
                 f"superlink_port = {settings.superlink_port}: something listens there already; end it, or "
@@ -63,6 +65,14 @@ def up(folder: CoordinatorFolder, say: Say) -> None:
             finally:
                 steward.stop()
         say("stopped; runs go on with the next medgan-server up")
+
+
+def _check_device(settings: Settings) -> None:
+    """Refuse a GPU that is not there to the person who starts the coordinator, not only to its runs."""
+    if settings.device.startswith("cuda"):  # else torch need not be loaded here
+        from medgan_core.device import choose
+
+        choose(settings.device, DEVICE)
 
 
 class Steward:

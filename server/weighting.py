@@ -68,6 +68,6 @@ def weighting_of(
     random: torch.Generator,
 ) -> Weighting:
     """The weighting by fakes of the generator as it is, all classes alike."""
-    labels = balanced_labels(_FAKES, len(task.classes))
+    labels = balanced_labels(_FAKES, len(task.classes)).to(next(generator.parameters()).device)
     found = [features(task.sample(generator, part, random)) for part in labels.split(_PART)]
     return Weighting.of(torch.cat(found), labels, variance)

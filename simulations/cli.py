@@ -37,6 +37,9 @@ def run(
     public_data: Annotated[
         bool, typer.Option("--public-data", help="You declare the real images public.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")
+    ] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved study and its cost.")
     ] = False,
@@ -59,6 +62,7 @@ def run(
         ledgers=str(ledgers.resolve()) if ledgers else "",
         engine=engine,
         public=public_data,
+        device=device,
     )
     with _way_on():
         _show(run_study(resolved, out, launch, Terminal()))

@@ -64,7 +64,7 @@ def run_study(
     note that says how to go on.
     """
     launch = launch or Launch()
-    _check_engine(launch)
+    _check_launch(launch)
     study = decided(study)
     run = RunFolder.create(out, study)
     write_json(run.path / _LAUNCH, {"run": run.name, **asdict(launch)})
@@ -87,7 +87,7 @@ def resume_run(
     run = RunFolder.open(path.resolve())
     if not (run.release / "manifest.json").is_file():
         launch = _launch_of(run)
-        _check_engine(launch)
+        _check_launch(launch)
         _go(run.study(), run, launch, progress or Silent(), random_for)
     return RunFolder(path)
 
@@ -119,7 +119,8 @@ def _launch_of(run: RunFolder) -> Launch:
     return launch
 
 
-def _check_engine(launch: Launch) -> None:
+def _check_launch(launch: Launch) -> None:
+    launch.place()
     if launch.engine not in ENGINES:
         raise InputError(f"--engine {launch.engine}: expected {' or '.join(ENGINES)}")
 
@@ -133,7 +134,7 @@ def _go(study: Study, run: RunFolder, launch: Launch, progress: Progress, random
         ledgers = tuple(stack.enter_context(open_ledger(study, run, launch, site.name)) for site in sites)
         pin(study, run, sites)
         workers = tuple(
-            make_worker(study, run, site, ledger, random_for)
+            make_worker(study, run, site, ledger, random_for, launch.place())
             for site, ledger in zip(sites, ledgers, strict=True)
         )
         federation = Federation(study, run, launch, sites, ledgers, workers, random_for)
@@ -146,7 +147,7 @@ def _go(study: Study, run: RunFolder, launch: Launch, progress: Progress, random
             ledger.close_run(run.name)
         _keep_ledgers(federation)
         progress.say("judging the generator and writing the release")
-        finish(study, run, sites, workers, state, seconds=time.monotonic() - began)
+        finish(study, run, sites, workers, state, seconds=time.monotonic() - began, device=launch.place())
 
 
 @contextmanager
@@ -228,6 +229,7 @@ def _run_rounds(federation: Federation, state: FederationState, progress: Progre
             refused=progress.refused,
             cohort=pinned(study, run),
             spill=run.arrivals,
+            device=federation.launch.place(),
         )
 
     with progress:

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,10 @@ def flower_engine(actors: Actors, sites: int, course: Course) -> FederationState
     stop = threading.Event()
     server_app = make_server_app(guarded, sites, _TIMEOUT_SECONDS, stop.is_set)
     try:
-        _simulate(server_app, make_client_app(partial(_answer, actors)), sites)
+        kind = actors.launch.place().type
+        own = replace(actors, launch=replace(actors.launch, device=kind))  # Ray numbers an actor's GPU anew
+        gpus = 1 / sites if kind == "cuda" else 0.0
+        _simulate(server_app, make_client_app(partial(_answer, own)), sites, gpus)
     finally:
         stop.set()  # after Ctrl-C Flower leaves the course waiting in a thread, for which Python would wait
     if not outcome:
@@ -66,11 +69,12 @@ def flower_engine(actors: Actors, sites: int, course: Course) -> FederationState
     return result
 
 
-def _simulate(server_app: object, client_app: object, sites: int) -> None:
+def _simulate(server_app: object, client_app: object, sites: int, gpus: float) -> None:
+    """Each site has a core and this share of a GPU, without which Ray hides the GPU from it."""
     from flwr.simulation import run_simulation
 
     backend = {
-        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "client_resources": {"num_cpus": 1, "num_gpus": gpus},
         "init_args": {"include_dashboard": False, "log_to_driver": False},
     }
     logging.getLogger("flwr").setLevel(logging.CRITICAL)  # what concerns a person, refusals say
@@ -112,4 +116,4 @@ def _worker(actors: Actors, index: int) -> SiteWorker:
     study = run.study()
     site = open_sites(study, run, actors.launch)[index]
     ledger = open_ledger(study, run, actors.launch, site.name)
-    return make_worker(study, run, site, ledger, actors.random_for)
+    return make_worker(study, run, site, ledger, actors.random_for, actors.launch.place())

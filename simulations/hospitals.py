@@ -8,11 +8,14 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import torch
+
 from client.noise_log import in_file
 from client.site import RandomFor, SiteWorker
 from medgan_core.config import LEAST_PATIENTS, SMALL_TASKS, Study
 from medgan_core.data.archives import Archive, read_archive
 from medgan_core.data.source import Card, Site, SiteData
+from medgan_core.device import CPU, choose
 from medgan_core.errors import ConfigError, InputError, IntegrityError
 from medgan_core.privacy.ledger import LedgerPolicy, PrivacyLedger, Witness
 from medgan_core.privacy.membership import Membership, own_key
@@ -46,13 +49,18 @@ class Launch:
     """What the person who starts a simulation decides beside the study, kept for `resume`.
 
     `data` and `ledgers` are absolute paths of this machine ("" for the defaults); `public` is this person's
-    declaration that the real images are public.
+    declaration that the real images are public; `device` is where the networks of sites and coordinator run.
     """
 
     data: str = ""
     ledgers: str = ""
     engine: str = "loop"
     public: bool = False
+    device: str = "auto"
+
+    def place(self) -> torch.device:
+        """The device itself. Raises ConfigError where this machine has no such one."""
+        return choose(self.device, "--device")
 
 
 def data_root(data: Path | None) -> Path:
@@ -127,6 +135,7 @@ def make_worker(
     site: Site,
     ledger: PrivacyLedger,
     random_for: RandomFor = secret_random,
+    device: torch.device = CPU,
 ) -> SiteWorker:
     """The worker of one site; its sealed updates lie beside its ledger in the run."""
     member = None
@@ -142,6 +151,7 @@ def make_worker(
         random_for,
         member,
         partial(sign, signing_key(run, site.name)),
+        device,
         note=in_file(folder / NOISE, study.privacy.delta),
     )
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 
 from client.site import SiteWorker
 from medgan_core.config import Study
-from medgan_core.data.source import Card, Site
+from medgan_core.data.source import Site
+from medgan_core.device import CPU
 from medgan_core.evaluate.augmentation import gains
 from medgan_core.evaluate.report import site_report, trained_scores
 from medgan_core.gan.task import GanTask, PatientTask, SynthesisTask, synthesis_of
@@ -39,8 +41,12 @@ def finish(
     state: FederationState,
     *,
     seconds: float,
+    device: torch.device = CPU,
 ) -> None:
-    """Write everything that a finished run leaves. The release is written last, so that it marks the end."""
+    """Write everything that a finished run leaves. The release is written last, so that it marks the end.
+
+    Classifiers are trained on `device`.
+    """
     task, card, weights = workers[0].task, sites[0].training.card, state.groups["release"]
     drawn = isinstance(task, SynthesisTask)
     made = synthetic(study, task, weights) if isinstance(task, SynthesisTask) else None
@@ -51,7 +57,7 @@ def finish(
         workers[0].plan,
         state,
         made,
-        _metrics(study, run, sites, task, state, made),
+        _metrics(study, run, sites, task, state, made, device),
         [_spent(worker, state.receipts) for worker in workers],
         seconds,
         real=_real_examples(sites) if card.public and drawn else None,
@@ -73,13 +79,14 @@ def _metrics(
     task: GanTask,
     state: FederationState,
     made: Labelled | None,
+    device: torch.device,
 ) -> dict[str, Any]:
     """What may leave the sites: the noisy scores and the gate's verdict, the rest where images are public."""
     released = released_metrics(state)
     if isinstance(task, PatientTask):
         public = exact_scores(study, run, sites, task, state.groups["release"])
     else:
-        public = None if made is None else _judge(study, run, sites, sites[0].training.card, *made)
+        public = None if made is None else _judge(study, run, sites, made, device)
     if public is None:
         return released
     if study.task == "augmentation" and made is not None:
@@ -87,38 +94,41 @@ def _metrics(
         public["augmentation"] = {f"{FEW:.0%}": plain({name: asdict(gain) for name, gain in gained.items()})}
     if gate := released.get("gate"):
         reached = {gate["kept"]: public["train_on_synthetic"]}
-        public["candidates"] = reached | _passed_over(study, sites, synthesis_of(task), state, gate["kept"])
+        public["candidates"] = reached | _passed_over(
+            study, sites, synthesis_of(task), state, gate["kept"], device
+        )
     return {**released, "public": public}
 
 
 def _passed_over(
-    study: Study, sites: Sequence[Site], task: SynthesisTask, state: FederationState, kept: str
+    study: Study,
+    sites: Sequence[Site],
+    task: SynthesisTask,
+    state: FederationState,
+    kept: str,
+    device: torch.device,
 ) -> dict[str, dict[str, Any]]:
     """What the generator that the gate did not keep reaches on public images."""
     [other] = set(CANDIDATES) - {kept}
     _, held_out = pooled(sites, sites[0].training.card)
     images, labels = synthetic(study, task, state.groups[f"release_{other}"])
-    reached = trained_scores(images, labels, held_out, seed=Seeds(study.seed).child("report").integer())
+    seed = Seeds(study.seed).child("report").integer()
+    reached = trained_scores(images, labels, held_out, seed=seed, device=device)
     return {other: plain(asdict(reached))}
 
 
 def _judge(
-    study: Study,
-    run: RunFolder,
-    sites: Sequence[Site],
-    card: Card,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    study: Study, run: RunFolder, sites: Sequence[Site], made: Labelled, device: torch.device
 ) -> dict[str, Any] | None:
     """Figures on real images: of all sites together where they are public, else each site's, kept there."""
     if not study.evaluation.reports:
         return None
-    seed = Seeds(study.seed).child("report").integer()
+    seed, card = Seeds(study.seed).child("report").integer(), sites[0].training.card
+    report_of = partial(site_report, seed=seed, task=study.task, device=device)
     if card.public:
-        training, held_out = pooled(sites, card)
-        return site_report(training, held_out, images, labels, seed=seed, task=study.task).to_json()
+        return report_of(*pooled(sites, card), *made).to_json()
     for site in sites:
-        report = site_report(site.training, site.held_out, images, labels, seed=seed, task=study.task)
+        report = report_of(site.training, site.held_out, *made)
         write_json(run.site(site.name) / "report.json", report.to_json())
     return None
 

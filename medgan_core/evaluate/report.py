@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medgan_core.data.source import SiteData
+from medgan_core.device import CPU
 from medgan_core.evaluate.attacks.copying import copying
 from medgan_core.evaluate.features import shuffled_by_patient
 from medgan_core.evaluate.fidelity import Fidelity, fidelity
@@ -53,19 +54,20 @@ def site_report(
     *,
     seed: int,
     task: str = "synthesis",
+    device: torch.device = CPU,
 ) -> SiteReport:
     """Judge synthetic images [s, c, h, w] in [-1, 1] with labels [s] beside a site's real ones.
 
     Fidelity compares with the training patients, which are more; copying them is for `memorization` to see.
     Where there are too few images for a figure it is nan. Synthetic images of which any value is not finite
-    have no figures. The same arguments and `seed` give the same report.
+    have no figures. The same arguments and `seed` give the same report. Classifiers are trained on `device`.
     """
     if not synthetic_images.isfinite().all():
         synthetic_images, synthetic_labels = synthetic_images[:0], synthetic_labels[:0]
     generator = torch.Generator().manual_seed(seed)
     return SiteReport(
-        trained_scores(training.images, training.labels, held_out, seed=seed),
-        trained_scores(synthetic_images, synthetic_labels, held_out, seed=seed),
+        trained_scores(training.images, training.labels, held_out, seed=seed, device=device),
+        trained_scores(synthetic_images, synthetic_labels, held_out, seed=seed, device=device),
         fidelity(
             training.images,
             training.owner,
@@ -103,13 +105,15 @@ def _copies(
     return {name: share for name, share in asdict(found).items() if name != "closest"}
 
 
-def trained_scores(images: Tensor, labels: Tensor, held_out: SiteData, *, seed: int) -> Scores:
-    """Train the classifier on these images, score it on real held-out ones.
+def trained_scores(
+    images: Tensor, labels: Tensor, held_out: SiteData, *, seed: int, device: torch.device = CPU
+) -> Scores:
+    """Train the classifier on these images on `device`, score it on real held-out ones.
 
     Nan if either has none, or where there is one class alone: nothing is to be told apart.
     """
     classes = len(held_out.card.classes)
     if len(images) == 0 or len(held_out.images) == 0 or classes < 2:
         return Scores()
-    classifier = train_classifier(images, labels, classes, seed=seed)
+    classifier = train_classifier(images.to(device), labels.to(device), classes, seed=seed)
     return score(class_scores(classifier, held_out.images), held_out.labels)

@@ -74,7 +74,7 @@ def train_classifier(
         classifier = make_classifier(images.shape[1], classes).to(images.device)
         optimizer = torch.optim.Adam(classifier.parameters(), lr=LEARNING_RATE)
         for _ in range(epochs):
-            for chosen in torch.randperm(len(images)).split(batch):
+            for chosen in torch.randperm(len(images)).to(images.device).split(batch):
                 loss = nn.functional.cross_entropy(classifier(images[chosen]), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()

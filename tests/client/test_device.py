@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import daemon
-from client.device import choose, device_name
 from client.round import local_round, noisy_words
 from client.site import SiteWorker
 from client.site_file import parse_site_file
 from client.speed import default_study, steps_per_second
+from medgan_core.device import CPU, choose
 from medgan_core.errors import ConfigError
 from medgan_core.gan.tasks import make_task
 from medgan_core.messages import Groups, Phase
@@ -22,28 +22,18 @@ from medgan_core.privacy.noise import SeededRandom
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
 from tests.client import sums
-from tests.client.elsewhere import elsewhere
 from tests.client.making import coordinator, hospital, opened, request
 from tests.client.sites import configure, make_site, trainer
+from tests.elsewhere import elsewhere
 
-CPU = torch.device("cpu")
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 needs_gpu = pytest.mark.skipif(not GPUS, reason="torch sees no GPU on this machine")
-
-
-def test_the_cpu_is_always_there() -> None:
-    assert choose("cpu") == CPU
-    assert device_name(CPU).startswith("CPU, ")
-
-
-def test_auto_is_a_gpu_where_torch_sees_one() -> None:
-    assert choose("auto").type == ("cuda" if GPUS else "cpu")
 
 
 @pytest.mark.parametrize("name", ["cuda:99", *([] if GPUS else ["cuda"])])
 def test_a_gpu_that_is_not_there_is_refused_by_name(name: str, tmp_path: Path) -> None:
     folder = make_site(tmp_path / "site", trainer__device=f'"{name}"')
-    for refused in (lambda: choose(name), lambda: trainer(folder), lambda: daemon.run(folder.path)):
+    for refused in (lambda: trainer(folder), lambda: daemon.run(folder.path)):
         with pytest.raises(ConfigError, match=rf"trainer\.device = '{name}'.*cpu"):
             refused()
     configure(folder, trainer__device='"cpu"')
@@ -59,7 +49,7 @@ def test_only_known_devices_may_be_named(name: str) -> None:
 
 def test_a_worker_of_the_trainer_trains_on_its_device(tmp_path: Path) -> None:
     with trainer(make_site(tmp_path / "site")) as desk:
-        assert desk.workshop.device == choose("auto")
+        assert desk.workshop.device == choose("auto", "device")
     with opened(tmp_path) as other:
         assert isinstance(other.worker, SiteWorker)
         assert other.worker.device == CPU

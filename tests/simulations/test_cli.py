@@ -78,9 +78,10 @@ def test_data_are_found_by_the_variable(
     monkeypatch.setattr(course, "run_study", fake)
     monkeypatch.setenv("MEDGAN_DATA", str(data))
     study = study_file(tmp_path)
-    assert call("run", study, "--set", "rounds=7", "--ledgers", "common", "--public-data")[0] == 0
+    options = ("--ledgers", "common", "--public-data", "--device", "cpu")
+    assert call("run", study, "--set", "rounds=7", *options)[0] == 0
     assert seen[0][0].rounds == 7
-    assert seen[0][1] == Launch(str(data), str(tmp_path / "common"), "loop", public=True)
+    assert seen[0][1] == Launch(str(data), str(tmp_path / "common"), "loop", public=True, device="cpu")
 
 
 def test_a_dry_run_prints_the_resolved_study_and_its_cost_and_touches_nothing(

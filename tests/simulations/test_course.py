@@ -26,6 +26,7 @@ from simulations import course
 from simulations.course import abandon_run, resume_run, run_study
 from simulations.hospitals import Launch
 from simulations.progress import Silent
+from tests.elsewhere import elsewhere
 from tests.simulations.making import Seeded, entries, tiny_study, write_set
 
 FILES = (
@@ -87,6 +88,12 @@ def test_resuming_a_finished_run_changes_nothing(finished: RunFolder) -> None:
 def test_an_engine_that_there_is_not_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--engine ray: expected loop or flower"):
         run_study(tiny_study(), tmp_path, Launch(engine="ray"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_there_is_not_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--device = 'cuda:99': expected .*cpu"):
+        run_study(tiny_study(), tmp_path, Launch(device="cuda:99"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,3 +277,17 @@ def test_an_abandoned_run_holds_nothing_and_does_not_go_on(tmp_path: Path, data:
         assert any(ledger.spent(account) > 0 for account in accounts)
     with pytest.raises(RefusedError, match="closed at this site"):
         resume_run(path)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_whole_run_is_carried_by_its_device(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, *, public: bool
+) -> None:
+    """On any machine: sites, coordinator and judging leave nothing behind, and end in the same release."""
+    launch = Launch(data=str(data), public=public)
+    here = run_study(tiny_study(), tmp_path / "here", launch, random_for=Seeded())
+    with elsewhere() as device:
+        monkeypatch.setattr(Launch, "place", lambda launch: device)
+        there = run_study(tiny_study(), tmp_path / "there", launch, random_for=Seeded())
+    first, second = ((run.release / "generator.safetensors").read_bytes() for run in (here, there))
+    assert first == second

@@ -1,7 +1,6 @@
 """`medgan segment`, `restore`, `translate` and `detect`."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,15 +20,7 @@ In = Annotated[
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new or an empty folder.")]
 
 
-class Device(StrEnum):
-    """Where the network runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-On = Annotated[Device, typer.Option("--device", help="auto takes the GPU where there is one.")]
+On = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 
 
 def segment(
@@ -40,12 +31,15 @@ def segment(
     code: Annotated[
         str, typer.Option(help="DICOM: its code, as VALUE^SCHEME^MEANING: 39607008^SCT^Lung.")
     ] = "",
-    device: On = Device.AUTO,
+    device: On = "auto",
 ) -> None:
     """Draw the masks of images: DICOM SEG, NIfTI, PNG or npz."""
-    from medgan_core.release.apply.model import Model, device_of, opened
+    from medgan_core.device import choose
+    from medgan_core.release.apply.model import Model, opened
 
-    model = Model(opened(release, "segment"), device_of(device.value), label=_label(label), code=_code(code))
+    model = Model(
+        opened(release, "segment"), choose(device, "--device"), label=_label(label), code=_code(code)
+    )
     _run(model, source, out)
 
 
@@ -61,29 +55,32 @@ def restore(
         Path | None, typer.Option(metavar="FILE", help="Fill in where this mask is not 0: PNG, NIfTI, npz.")
     ] = None,
     scale: Annotated[int | None, typer.Option(help="Enlarge images so many times: 2 or 4.")] = None,
-    device: On = Device.AUTO,
+    device: On = "auto",
 ) -> None:
     """Restore images: remove noise or blur, fill in holes, or enlarge them, as the release was trained."""
+    from medgan_core.device import choose
     from medgan_core.release.apply.damage import damage_of
-    from medgan_core.release.apply.model import Model, device_of, opened
+    from medgan_core.release.apply.model import Model, opened
 
     found = opened(release, "restore")
     damage = damage_of(found.facts.mapping.corruption, noise, blur, holes, scale)
-    _run(Model(found, device_of(device.value), damage), source, out)
+    _run(Model(found, choose(device, "--device"), damage), source, out)
 
 
-def translate(release: ReleaseFolder, source: In, out: Out, device: On = Device.AUTO) -> None:
+def translate(release: ReleaseFolder, source: In, out: Out, device: On = "auto") -> None:
     """Draw another modality of images, such as FLAIR of T1."""
-    from medgan_core.release.apply.model import Model, device_of, opened
+    from medgan_core.device import choose
+    from medgan_core.release.apply.model import Model, opened
 
-    _run(Model(opened(release, "translate"), device_of(device.value)), source, out)
+    _run(Model(opened(release, "translate"), choose(device, "--device")), source, out)
 
 
-def detect(release: ReleaseFolder, source: In, out: Out, device: On = Device.AUTO) -> None:
+def detect(release: ReleaseFolder, source: In, out: Out, device: On = "auto") -> None:
     """Say how unlike normal images are: a heat map each, and a score in scores.csv."""
-    from medgan_core.release.apply.model import Model, device_of, opened
+    from medgan_core.device import choose
+    from medgan_core.release.apply.model import Model, opened
 
-    _run(Model(opened(release, "detect"), device_of(device.value)), source, out)
+    _run(Model(opened(release, "detect"), choose(device, "--device")), source, out)
 
 
 def _label(text: str) -> str:

@@ -1,6 +1,5 @@
 """A release as a function from what a file shows to what is made of it."""
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -164,13 +163,3 @@ def opened(folder: Path, command: Command) -> Release:
     release = Release.open(folder)
     check_command(release.facts.task, command)
     return release
-
-
-def device_of(name: str) -> torch.device:
-    """ "auto" is the GPU where there is one. Raises InputError for "cuda" where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of drivers
-        there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise InputError("--device cuda: this machine has no GPU that torch can use; take auto or cpu")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")

@@ -80,7 +80,7 @@ class Generator(nn.Module):
         hidden = relu(self.first_norm(self.first(joined)[:, :, None, None])).flatten(1)
         images: Tensor = self.second_norm(self.second(hidden)[:, :, None, None]).flatten(1)
         images = images.unflatten(1, (-1, self.base, self.base))
-        images = images.contiguous(memory_format=torch.channels_last)  # a quarter less time on a CPU
+        images = images.contiguous(memory_format=torch.channels_last)  # a fifth less time on a CPU
         for place, convolution in enumerate(self.convolutions):
             images = interpolate(relu(images) if place else images, scale_factor=2, mode="bilinear")
             images = convolution(images)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgan_core.errors import InputError, ReleaseError
-from medgan_core.release.apply.model import Model, device_of, opened
+from medgan_core.release.apply.model import Model, opened
 from medgan_core.release.apply.pictures import Pictures
 from medgan_core.release.bundle import Release
 from medgan_core.release.verify import verify_release
@@ -76,16 +76,3 @@ def test_tiles_and_wholes_see_what_they_are_to_see(tmp_path: Path) -> None:
     torch.testing.assert_close(restored, noise, atol=1e-5, rtol=0)
     assert translated.shape == noise.shape
     assert translated.std() < 0.6 * noise.std()
-
-
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of("auto") == device_of("cpu") == CPU
-    with pytest.raises(InputError, match="--device cuda: this machine has no GPU"):
-        device_of("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (device_of("auto"), device_of("cuda"), device_of("cpu")) == (
-        torch.device("cuda"),
-        torch.device("cuda"),
-        CPU,
-    )

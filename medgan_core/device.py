@@ -1,0 +1,44 @@
+"""Where networks run: as a person chooses, on what this machine has."""
+
+import re
+import warnings
+
+import torch
+
+from medgan_core.errors import ConfigError
+from medgan_core.study_sections import DEVICES
+
+CPU = torch.device("cpu")
+
+
+def choose(name: str, setting: str) -> torch.device:
+    """The device of this name: "auto", "cpu", "cuda" or "cuda:N"; auto is a GPU where torch sees one.
+
+    Raises ConfigError naming the `setting` for any other name, and where a GPU is asked for that torch does
+    not see: nothing may begin on another device than the one that a person chose.
+    """
+    seen = _gpus()
+    if asked := re.fullmatch(DEVICES, name):
+        if name == "auto":
+            return torch.device("cuda" if seen else "cpu")
+        # Not torch's own index, which is a byte: it takes 999 for -25.
+        if name == "cpu" or int((asked[2] or ":0")[1:]) < seen:
+            return torch.device(name)
+    there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(seen))])
+    raise ConfigError(
+        setting, name, f'"auto", or what torch sees on this machine: {there}; mind driver and permissions'
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person knows it."""
+    if device.type != "cuda":
+        return f"CPU, {torch.get_num_threads()} threads"
+    facts = torch.cuda.get_device_properties(device)
+    return f"GPU {facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+
+
+def _gpus() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of drivers
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
