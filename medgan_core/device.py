@@ -1,7 +1,10 @@
 """Where networks run: as a person chooses, on what this machine has."""
 
+import os
 import re
+import shutil
 import warnings
+from importlib.util import find_spec
 
 import torch
 
@@ -28,6 +31,16 @@ def choose(name: str, setting: str) -> torch.device:
     raise ConfigError(
         setting, name, f'"auto", or what torch sees on this machine: {there}; mind driver and permissions'
     )
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises ConfigError where torch.compile lacks what it needs: a C++ compiler, or Triton on a GPU."""
+    if device.type == "cuda":
+        missing, name = find_spec("triton") is None, "the package triton"
+    else:
+        missing, name = shutil.which(os.environ.get("CXX", "g++")) is None, "the C++ compiler g++ (or $CXX)"
+    if missing:
+        raise ConfigError("one_shot.compile", True, f"{name} on this machine; install it, or leave this out")
 
 
 def device_name(device: torch.device) -> str:

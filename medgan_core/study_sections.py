@@ -66,7 +66,11 @@ class PrivacyConfig(Section):
 
 
 class OneShotConfig(Section):
-    """The one private query before the first round, and how the generator is trained to match it."""
+    """The one private query before the first round, and how the generator is trained to match it.
+
+    `compile`: by torch.compile, which takes up to a minute first and gained nothing on a CPU. A private step
+    is never compiled: its checks read the graph of every layer.
+    """
 
     frequencies: Annotated[int, Field(ge=8, le=100_000)] = 1000
     bandwidths: Annotated[Positives, Field(min_length=1)] = (0.03,)
@@ -75,6 +79,7 @@ class OneShotConfig(Section):
     iterations: Annotated[int, Field(ge=0)] = 1500
     batch: Annotated[int, Field(ge=2)] = 128
     learning_rate: Positively = 5e-3
+    compile: bool = False
 
 
 class TrainingConfig(Section):

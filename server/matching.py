@@ -5,6 +5,7 @@ from dataclasses import replace
 from torch import nn, optim
 
 from medgan_core.config import OneShotConfig
+from medgan_core.device import check_compiler
 from medgan_core.gan.steps import Anchor, balanced_labels, generator_step
 from medgan_core.gan.task import SynthesisTask
 from medgan_core.privacy.embedding import Embedding, Features
@@ -39,6 +40,9 @@ def match_embedding(
     anchor, fifth = _anchor(embedding, features), max(asked.iterations // _WEIGHTINGS, _LEAST_STEPS)
     loss = float("nan")
     generator.train()
+    if asked.compile:
+        check_compiler(embedding.mean.device)
+        generator.compile()
     for step in range(asked.iterations):
         if step and step % fifth == 0:
             anchor = _anchor(embedding, features, weighting_of(task, generator, features, variance, draws))

@@ -1,10 +1,12 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from medgan_core.errors import ConfigError
 from medgan_core.gan.steps import generator_step
 from medgan_core.privacy.embedding import Embedding, Features, patient_sum
 from medgan_core.seeds import Seeds
@@ -51,6 +53,30 @@ def test_matching_lowers_the_mismatch_and_learns_the_classes(monkeypatch: pytest
     assert last == losses[-1]
     assert embedding.mismatch(features(fakes()), labels) < before - 0.2
     assert fakes()[labels == 1].mean() > fakes()[labels == 0].mean() + 0.5
+
+
+@pytest.mark.scenario  # it compiles for half a minute
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, of torch
+def test_a_compiled_generator_learns_the_same() -> None:
+    asked = {"one_shot__iterations": 25, "one_shot__batch": 16, "one_shot__learning_rate": 1e-3}
+    found = []
+    for compiled in (False, True):
+        of = federation(one_shot__compile=compiled, **asked)
+        torch.manual_seed(0)
+        generator = of.task.make_generator()
+        matched(of, generator)
+        found.append(weights_of(generator))
+    plain, fast = found
+    assert plain.keys() == fast.keys()
+    for name, array in plain.items():
+        np.testing.assert_allclose(fast[name], array, rtol=0, atol=1e-3)
+
+
+def test_a_compiler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    of = federation(one_shot__compile=True)
+    with pytest.raises(ConfigError, match=r"one_shot\.compile = True: expected the C\+\+ compiler"):
+        matched(of, of.task.make_generator())
 
 
 def test_directions_are_weighted_anew_after_each_fifth_by_the_noise_that_was_released(
