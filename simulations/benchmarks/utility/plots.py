@@ -83,6 +83,8 @@ def _panel(axes: Axes, study: str, known: Sequence[Summary], axis: _Axis) -> Non
     axes.set_xticks(range(len(ticks)), [_text(tick) for tick in ticks])
     axes.set_xlabel(axis.name)
     axes.set_ylabel("balanced accuracy")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 1.0))  # intervals of few seeds reach beyond what a share can be
     if shown:
         axes.legend(fontsize=8, loc="best")
 
