@@ -12,6 +12,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn, optim
 
+from medgan_core.device import CPU
 from medgan_core.evaluate.attacks.attacker import attacker_of
 from medgan_core.evaluate.attacks.bins import attack_sum
 from medgan_core.evaluate.attacks.figures import read_attacks
@@ -27,7 +28,6 @@ STEPS, BATCH, RATE = 1200, 32, 3e-3
 JUDGE_STEPS, JUDGE_RATE = 300, 1e-3
 PATIENT_STEPS, PATIENT_BATCH, PATIENT_RATE = 300, 16, 2e-3
 _SIGNS, _CALIBRATION = 5, 512
-_CPU = torch.device("cpu")
 
 
 def twin_aucs(
@@ -43,7 +43,7 @@ def twin_aucs(
     else:
         twin, networks, images, labels = _of_synthesis(synthesis_of(task), generator, seeds)
     judges = networks if discriminators else []
-    attacker = attacker_of(task, twin, judges, attacks, seeds.child("attacker"), _CPU)
+    attacker = attacker_of(task, twin, judges, attacks, seeds.child("attacker"), CPU)
     cells = attacker.cells(images, labels)
     owner, halves = torch.arange(MEMBERS), torch.arange(MEMBERS) % 2
     sums = [attack_sum(part, owner, halves).numpy() for part in cells.split(MEMBERS)]
