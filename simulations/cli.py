@@ -49,8 +49,6 @@ def run(
     from simulations.shipped import study_path
 
     resolved = load_study(study_path(study), set_ or ())
-    if engine not in ("loop", "flower"):
-        raise InputError(f"--engine {engine}: expected loop or flower")
     if dry_run:
         _print_plan(resolved)
         return

@@ -80,6 +80,20 @@ def memory(
 
 
 @app.command()
+def matching(
+    results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/matching.json"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    sides: Annotated[str, typer.Option(help="Pixels a side, by commas.")] = "28,64,128",
+) -> None:
+    """Time of one step that matches the generator to what was released, compiled or not."""
+    from medgan_core.device import choose
+    from simulations.benchmarks import matching as measuring
+
+    asked, place = _numbers("--sides", sides, int), choose(device, "--device")
+    measuring.keep(results, measuring.matching(place, asked), place)
+
+
+@app.command()
 def aggregation(
     results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/aggregation.json"),
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -24,6 +24,9 @@ from medgan_core.memory import SETTINGS
 from medgan_core.record import make_folder, write_json
 from simulations.benchmarks.performance import rewrite
 from simulations.benchmarks.steps import METHODS, Setting, Step
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 BATCHES = (64, 256)
 _APART = "engine-contract-noise"
@@ -90,8 +93,8 @@ def memory(batches: Sequence[int] = BATCHES, steps: int = 3) -> list[Memory]:
     return rows
 
 
-def show(rows: Sequence[Speed] | Sequence[Memory], console: Console) -> None:
-    """Print the rows as a table."""
+def show(rows: Sequence["DataclassInstance"], console: Console) -> None:
+    """Print the rows as a table, their fields as its columns."""
     table = Table()
     for field in fields(rows[0]):
         table.add_column(field.name.replace("_", " "), justify="left" if field.type is str else "right")

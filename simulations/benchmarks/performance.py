@@ -54,6 +54,23 @@ SECTIONS = (
         },
     ),
     Section(
+        "matching.json",
+        "Time of a matching step",
+        "medgan-sim bench matching",
+        "Milliseconds of one step that matches the generator to the released embedding, 128 grey images of "
+        "`pixels` a side, at the shipped widths; `compiled` is `one_shot.compile`, which takes `seconds "
+        "before` the first step. `ratio` is to the step in float32 that is not compiled.",
+        {
+            "pixels": "pixels",
+            "precision": "precision",
+            "compiled": "compiled",
+            "step": "ms",
+            "rate": "steps/s",
+            "before": "seconds before",
+            "ratio": "ratio",
+        },
+    ),
+    Section(
         "aggregation.json",
         "The coordinator's aggregation",
         "medgan-sim bench aggregation",
