@@ -56,7 +56,7 @@ class PrivacyConfig(Section):
     one_shot_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
     sampling_rate: Fraction = 0.05
     nominal_batch: Positively | None = None
-    clip_norm: Positively = 1.0
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0  # far inside of float32's range
     max_images_per_patient: Positive = 4
     max_sites_per_patient: Positive = 1
     secure_sum: bool = False

@@ -18,7 +18,7 @@ from server.aggregate import charged, check_charge, check_norm, check_update
 from server.exchange import Answer, Exchange, Refusal
 from server.secure import SecureRound
 from server.spill import Spill
-from server.state import FederationState, Summed, expected_groups, next_request, server_step
+from server.state import FederationState, Summed, accounted, expected_groups, next_request, server_step
 
 __all__ = ["Answer", "Exchange", "Refusal", "accept", "federate"]
 
@@ -41,8 +41,8 @@ def federate(
     `cohort` are the sites of secure sums with the keys that they have pinned of each other. The updates of
     a round lie in the folder `spill` until it is over (None: a temporary one): memory holds one of them. The
     coordinator's own networks run on `device`.
-    Raises QuorumError where too few updates are acceptable; the last kept state stays valid. A secure sum
-    that failed is kept too, with the receipts of what left the sites: resumed, it is another attempt.
+    Raises QuorumError where too few updates are acceptable. A round that failed is kept with the receipts of
+    what left the sites: resumed, its request is asked again, and a secure sum is another attempt.
     """
     step = partial(server_step, study, task, device=device)
     with Spill(spill) as spilled:
@@ -50,7 +50,7 @@ def federate(
             if plan.summed(request.phase):
                 state = _summed(study, task, plan, state, request, exchange, cohort, keep, refused, step)
             else:
-                state = _gathered(study, task, plan, state, request, exchange, spilled, refused, step)
+                state = _gathered(study, task, plan, state, request, exchange, spilled, keep, refused, step)
             keep(state)
     return state
 
@@ -63,6 +63,7 @@ def _gathered(
     request: Request,
     exchange: Exchange,
     spilled: Spill,
+    keep: Callable[[FederationState], None],
     refused: Callable[[Refusal], None],
     step: Callable[..., FederationState],
 ) -> FederationState:
@@ -71,16 +72,18 @@ def _gathered(
         updates, refusals = accept(study, task, plan, state, request, exchange(request), spilled.keep)
         for refusal in refusals:
             refused(refusal)
-        # An update that is refused has left its site all the same: its charge belongs to the run's account.
-        taken = {update.site for update in updates}
-        spent = tuple(r.receipt for r in refusals if r.receipt is not None and r.site not in taken)
+        # What a site was charged for has left it, whether its update is acceptable, or used, or not.
+        taken = [update.receipt for update in updates]
+        spent = [refusal.receipt for refusal in refusals if refusal.receipt is not None]
+        state = replace(state, receipts=accounted(state.receipts, taken + spent))
         if len(updates) < study.quorum:
+            keep(state)
             reasons = "; ".join(map(str, refusals)) or "no answer"
             raise QuorumError(
                 f"round {request.round}: {len(updates)} acceptable updates, the study needs {study.quorum} "
                 f"({reasons}). Mend the sites and resume the run, or lower sites.quorum"
             )
-        return step(replace(state, receipts=state.receipts + spent), updates)
+        return step(state, updates)
     finally:
         spilled.clear()
 
@@ -105,7 +108,7 @@ def _summed(
     try:
         total = attempt.run(like)
     except RoundError:
-        keep(replace(state, attempt=state.attempt + 1, receipts=state.receipts + tuple(attempt.receipts)))
+        keep(replace(state, attempt=state.attempt + 1, receipts=accounted(state.receipts, attempt.receipts)))
         raise
     finally:
         for refusal in attempt.refusals.values():

@@ -112,6 +112,17 @@ class FederationState:
         )
 
 
+def accounted(known: Sequence[Receipt], receipts: Sequence[Receipt]) -> tuple[Receipt, ...]:
+    """The known receipts and the others behind them, each charge once: a replay brings its receipt again."""
+    told = {(receipt.round, receipt.site, receipt.repeat) for receipt in known}
+    new = []
+    for receipt in receipts:
+        if (charge := (receipt.round, receipt.site, receipt.repeat)) not in told:
+            told.add(charge)
+            new.append(receipt)
+    return (*known, *new)
+
+
 @dataclass(frozen=True, eq=False)
 class Summed:
     """What a secure sum gave: the noisy total, the sites in it, and the receipts of all that was charged."""
@@ -208,7 +219,7 @@ def server_step(
         state,
         round=state.round + 1,
         groups=groups,
-        receipts=state.receipts + receipts,
+        receipts=accounted(state.receipts, receipts),
         history=(*state.history, entry),
         attempt=0,
     )

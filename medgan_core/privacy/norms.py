@@ -17,6 +17,9 @@ from medgan_core.privacy.layers import Factors
 _FLOAT64_COST = 2
 _AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 """Elements worked on at once: what a processor's cache holds, or a small part of a device's memory."""
+_LEAST_SQUARE = 2.0**-102
+"""Mean square of a gradient's elements from which on what squares lose below the range of float32, 2⁻¹²⁶ each,
+is a rounding."""
 _KEPT = 1 << 24
 """Elements of patients' gradients of one weight that are kept for the sum: 64 MiB in float32."""
 
@@ -145,14 +148,14 @@ def _square(x: Tensor) -> Tensor:
     """Squared norms of [patients, …], float64 [patients].
 
     Short rows in float32 first, four times faster than all in float64: each is exact to 2·10⁻⁷. Where squares
-    pass the range of float32, in float64 after all.
+    pass the range of float32, above or below, in float64 after all.
     """
     flat = x.flatten(1)
     row = gcd(flat.shape[1], 256)
     if x.dtype == torch.float32 and row >= 16:
         rows: Tensor = torch.linalg.vector_norm(flat.view(len(flat), -1, row), dim=2)
         squares = rows.double().square().sum(1)
-        if bool(torch.isfinite(squares).all()):
+        if bool((torch.isfinite(squares) & (squares >= _LEAST_SQUARE * flat.shape[1])).all()):
             return squares
     norms: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
     return norms.square()

@@ -135,6 +135,8 @@ def test_a_study_cannot_be_changed() -> None:
         ("privacy__noise_multiplier", 0),
         ("privacy__noise_multiplier", math.inf),
         ("privacy__clip_norm", math.inf),
+        ("privacy__clip_norm", 1e-7),
+        ("privacy__clip_norm", 1e7),
         ("privacy__nominal_batch", 0),
         ("privacy__one_shot_share", 1),
         ("privacy__max_images_per_patient", 0),

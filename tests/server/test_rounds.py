@@ -106,6 +106,21 @@ def test_below_the_quorum_the_run_fails_by_name_and_the_last_state_stays(of: Fed
     assert kept.run().round == 4  # resumed when the sites are mended
 
 
+def test_what_left_a_site_in_a_round_that_failed_is_accounted_for_once(of: Federation) -> None:
+    kept = Kept(of)
+    with pytest.raises(QuorumError):
+        kept.run(lambda updates: [updates[0], poisoned(updates[1])])
+    assert (kept.latest.round, kept.latest.history) == (0, ())
+    assert [receipt.site for receipt in kept.latest.receipts] == ["site-1", "site-2"]
+    for _ in range(2):  # asked again, site-1 replays its answer or is gone
+        with pytest.raises(QuorumError):
+            kept.run(lambda updates: updates[:1])
+    kept.run(lambda updates: updates[1:])
+    by_round = [sorted(r.site for r in kept.latest.receipts if r.round == number) for number in range(4)]
+    assert by_round == [[*SITES], *[["site-2", "site-3"]] * 3]
+    assert kept.latest.history[0]["sites"] == ["site-2", "site-3"]
+
+
 def test_nobody_answers(of: Federation) -> None:
     with pytest.raises(QuorumError, match=r"0 acceptable updates, the study needs 2 \(no answer\)"):
         Kept(of).run(lambda updates: [])

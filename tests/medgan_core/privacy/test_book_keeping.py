@@ -360,6 +360,22 @@ def test_an_even_image_of_many_positions_is_clipped_to_the_norm_in_spite_of_roun
         assert 1e-3 * (1 - 1e-4) <= float(flat(found).norm()) <= 1e-3 * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("make", _NETWORKS)
+@pytest.mark.parametrize("cost", [0, 10**9])
+@pytest.mark.parametrize("kept", [0, 1 << 24])
+@pytest.mark.parametrize("loudness", [1e-15, 1e-20, 1e-25, 1e-30])
+def test_a_gradient_whose_squares_float32_does_not_hold_is_clipped_as_any_other(
+    make: Callable[[], nn.Module], cost: int, kept: int, loudness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(norms, "_FLOAT64_COST", cost)
+    monkeypatch.setattr(norms, "_KEPT", kept)
+    network, images, labels = made((make, (1, 4, 4)))
+    clip = 1e-3 * loudness
+    quiet = lambda *asked: signed(*asked) * loudness  # noqa: E731
+    found = BookKeeper(network).clipped_sum(quiet, images[:1], labels[:1], torch.zeros(1), clip)
+    assert clip * (1 - 1e-3) <= float(flat(found).double().norm()) <= clip * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("cost", [0, 10**9])
 def test_what_large_terms_leave_when_they_cancel_is_no_more_than_the_clip_norm(
     cost: int, monkeypatch: pytest.MonkeyPatch

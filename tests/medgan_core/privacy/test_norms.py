@@ -57,9 +57,9 @@ def test_gram_matrices_see_what_is_left_when_large_terms_cancel(monkeypatch: pyt
     assert float(squares) == pytest.approx(float(exact([(a, g)], [2]).square().sum()), rel=1e-6)
 
 
-@pytest.mark.parametrize("value", [0.1, 0.3, 1e-10, 1e15, 1e25])
+@pytest.mark.parametrize("value", [0.1, 0.3, 1e-10, 1e15, 1e25, 1e-15, 3e-19, 1e-22, 1e-30, 1e-37, 0.0])
 @pytest.mark.parametrize("size", [(7, 3), (64, 128), (256, 2048)])
-def test_the_norm_of_a_large_gradient_is_exact(value: float, size: tuple[int, int]) -> None:
+def test_the_norm_of_a_large_gradient_is_exact_at_any_scale(value: float, size: tuple[int, int]) -> None:
     gradient = torch.full((2, 1, *size), value)
     expected = (size[0] * size[1]) ** 0.5 * float(gradient[0, 0, 0, 0])
     assert norms._square(gradient).sqrt().tolist() == pytest.approx([expected] * 2, rel=3e-7)
