@@ -210,12 +210,15 @@ def _state_of(federation: Federation) -> FederationState:
 def _run_rounds(federation: Federation, state: FederationState, progress: Progress) -> FederationState:
     study, run, worker = federation.study, federation.run, federation.workers[0]
     progress.begin(study, done=state.round)
+    done = state.round
 
     def keep(latest: FederationState) -> None:
+        nonlocal done
         run.save_state(latest.round, latest.groups, latest.header())
         run.write_rounds(latest.history)
         keep_heads(run, federation.launch, federation.ledgers)
-        if not latest.attempt:  # else a secure sum failed, and its round is still to be done
+        if latest.round > done:  # else a round failed, and is still to be done
+            done = latest.round
             progress.finished(latest.history[-1])
 
     def course(exchange: Exchange) -> FederationState:

@@ -18,8 +18,7 @@ _FLOAT64_COST = 2
 _AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 """Elements worked on at once: what a processor's cache holds, or a small part of a device's memory."""
 _LEAST_SQUARE = 2.0**-102
-"""Mean square of a gradient's elements from which on what squares lose below the range of float32, 2⁻¹²⁶ each,
-is a rounding."""
+"""Mean square of a gradient's elements from which on what float32 cannot hold, 2⁻¹²⁶, is but a rounding."""
 _KEPT = 1 << 24
 """Elements of patients' gradients of one weight that are kept for the sum: 64 MiB in float32."""
 

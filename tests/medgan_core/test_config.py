@@ -72,8 +72,12 @@ def test_declared_values_replace_derived_ones() -> None:
 
 def test_without_privacy_other_defaults_hold_and_what_is_written_still_counts(tmp_path: Path) -> None:
     study = changed(privacy__mode="off", training__anchor_weight=2.0)
+    own = {"anchor_weight": 2.0} | OF_TASK_WITHOUT_PRIVACY["synthesis"]["training"]
+    assert (
+        own["spatial_noise"] > 0 == changed(task="augmentation", privacy__mode="off").training.spatial_noise
+    )
     for section, defaults in WITHOUT_PRIVACY.items():
-        expected = defaults | ({"anchor_weight": 2.0} if section == "training" else {})
+        expected = defaults | (own if section == "training" else {})
         assert {name: getattr(getattr(study, section), name) for name in expected} == expected
     assert changed().training.discriminator_optimizer == "sgd"
     (tmp_path / "study.toml").write_text(study.to_toml())
