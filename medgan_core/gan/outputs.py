@@ -22,6 +22,8 @@ def prepared_alone(task: PatientTask, images: Tensor) -> Tensor:
 @torch.no_grad()
 def output_scores(task: PatientTask, generator: nn.Module, images: Tensor) -> Tensor:
     """The scores of each image, [n, k]: a function of generator and image alone."""
+    if not len(images):  # nobody joined: as many columns, and no row
+        return output_scores(task, generator, images.new_zeros(1, *images.shape[1:]))[:0]
     weight = next(generator.eval().parameters(), torch.empty(0))
     parts = prepared_alone(task, images).split(_AT_ONCE)
     return torch.cat([task.scores(generator, part.to(weight.device)).cpu() for part in parts])

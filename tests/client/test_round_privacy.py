@@ -387,25 +387,44 @@ def test_nothing_of_patients_leaves_by_the_randomness_of_augmentation() -> None:
     assert sampled == _fingerprint(train(study, Told(1 - 2.0**-53), plan=plan))
 
 
-def test_how_one_patient_is_augmented_tells_nothing_of_the_others(
+class Seeded(Told):
+    """Coins as told; every patient who joined is augmented by a number of its own, in the order of draws."""
+
+    def __init__(self, coins: list[float], seeds: list[float]) -> None:
+        super().__init__(coins)
+        self.seeds = seeds
+
+    def uniform(self, count: int) -> Tensor:
+        if count == 4:
+            return super().uniform(count)
+        return torch.tensor(self.seeds[:count], dtype=torch.float64)
+
+
+def test_how_one_patient_is_augmented_is_not_changed_by_the_others(
     sampled: list[tuple[Tensor, Tensor]],
 ) -> None:
-    """By secret draws, or by draws that are the patient's own: not by its place in a public stream."""
-    study, site = _study(data=AUGMENTED), _site([1, 1, 1])
-
-    class Other(Told):
-        def uniform(self, count: int) -> Tensor:
-            drawn = super().uniform(count)
-            return drawn if count == 3 else drawn * 0.7
-
-        def normal(self, count: int) -> Tensor:
-            return super().normal(count) + 0.7
-
+    study, site = _study(data=AUGMENTED), _site([1, 2, 1, 1])
     silent = _plan(noise_multiplier=0.0)
-    for random in (Told([0.9, 0.9, 0.0]), Told([0.0, 0.0, 0.0]), Other([0.9, 0.9, 0.0])):
+    asked = (
+        Seeded([0.9, 0.9, 0.0, 0.9], [0.3]),
+        Seeded([0.9, 0.0, 0.0, 0.9], [0.1, 0.3]),
+        Seeded([0.0, 0.0, 0.0, 0.9], [0.2, 0.7, 0.3]),
+        Seeded([0.9, 0.9, 0.0, 0.9], [0.4]),
+    )
+    for random in asked:
         train(study, random, site=site, plan=silent)
-    alone, among, secret = (sampled[i][0][-1] for i in (0, STEPS, 2 * STEPS))
-    assert torch.equal(alone, among) or not torch.equal(alone, secret)
+    alone, beside, among, other = (sampled[i * STEPS][0][-1] for i in range(4))
+    assert torch.equal(alone, beside)
+    assert torch.equal(alone, among)
+    assert not torch.equal(alone, other)
+
+
+def test_a_patient_is_augmented_by_a_fresh_secret_in_every_step(
+    sampled: list[tuple[Tensor, Tensor]],
+) -> None:
+    train(_study(data=AUGMENTED), Keystream(), site=_site([1]), plan=_plan(sampling_rate=1.0))
+    views = {tuple(images.flatten().tolist()) for images, _ in sampled}
+    assert len(views) == len(sampled) == STEPS > 1
 
 
 def test_the_anchor_of_the_generator_is_what_was_released_and_no_second_look(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medgan_core.config import PATIENT_TASKS, MappingConfig, TrainingConfig
 from medgan_core.gan.losses import LOSSES
+from medgan_core.gan.outputs import output_scores
 from medgan_core.gan.task import PatientTask
 from medgan_core.gan.tasks import TASKS
 from medgan_core.privacy.book_keeping import BookKeeper
@@ -98,6 +99,14 @@ def test_scores_are_bounded_and_do_not_depend_on_the_batch(name: str, mapping: d
     assert together.min() >= -1  # a structural similarity may be negative; it counts as 0 then
     assert together.max() <= 1
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+@every_variant
+def test_of_no_image_there_are_no_scores_but_as_many_columns(name: str, mapping: dict[str, Any]) -> None:
+    task = made(name, mapping)
+    generator = networks(task)[0]["generator"]
+    none, some = (output_scores(task, generator, images(task)[:count]) for count in (0, 2))
+    assert (none.shape, none.dtype) == ((0, some.shape[1]), some.dtype)
 
 
 @every_variant
