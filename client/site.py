@@ -253,11 +253,16 @@ class SiteWorker:
         return update.sealed(self._signed(receipt))
 
     def _kept(self, request: Request) -> Path | None:
-        """What the latest training round before this one kept, where the discriminator stays at the site."""
+        """What the latest training round before this one kept, where the discriminator stays at the site.
+
+        A round that was cut off before its seal is done again with fresh noise: what its first attempt kept
+        counts for nothing, or data would be used twice for one charge.
+        """
         if self.study.share == "both" or request.phase is not Phase.TRAIN:
             return None
         for earlier in range(request.round - 1, 0, -1):
-            if (path := self._path(earlier, "local")).exists():
+            path = self._path(earlier, "local")
+            if path.exists() and self.ledger.is_sealed(self.run, earlier, request.phase):
                 return path
         return None
 

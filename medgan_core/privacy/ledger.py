@@ -113,6 +113,8 @@ class PrivacyLedger:
 
         A new patient inherits what the others have spent; a cohort that touches several accounts merges them;
         a cohort without a known patient gets a new account. DataError for a cohort without patients.
+        Every call is an entry, also of a cohort that is known: receipts tell the length of the chain, which
+        must not say who is new.
         """
         pseudonyms = {self._key.pseudonym(patient) for patient in patients}
         if not pseudonyms:
@@ -121,8 +123,7 @@ class PrivacyLedger:
             touched = self._books.touched(pseudonyms)
             unknown = sorted(pseudonyms - self._books.owners.keys())
             account = touched[0] if touched else uuid.uuid4().hex
-            if unknown or len(touched) > 1:
-                self._append("enrol", {"account": account, "merged": touched[1:], "patients": unknown})
+            self._append("enrol", {"account": account, "merged": touched[1:], "patients": unknown})
         return account
 
     def pseudonym(self, patient: str) -> Pseudonym:
@@ -224,6 +225,11 @@ class PrivacyLedger:
                 if charged.sealed and charged.receipt.request_digest == request_digest:
                     return charged.receipt
         return None
+
+    def is_sealed(self, run: str, round: int, phase: Phase) -> bool:
+        """Whether an update of this round is on disk, and may have left."""
+        with self._reading() as books:
+            return any(charged.sealed for charged in books.charged(run, round, phase))
 
     def seal(self, receipt: Receipt, update_digest: str) -> Receipt:
         """Record that the update with this digest is on disk; only then may anything of it leave the site.

@@ -421,6 +421,19 @@ def test_a_repeated_round_begins_where_the_lost_one_began(
     assert equal(began[0], began[1])
 
 
+def test_what_an_attempt_kept_that_was_never_sealed_is_not_gone_on_from(
+    keeper: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper.ledger, "seal", crash)  # its local state is on disk already
+        with pytest.raises(CrashError):
+            keeper.worker.answer(request(1, "generator"))
+    assert local_file(keeper, 1).exists()
+    began = watch(monkeypatch)
+    keeper.worker.answer(request(2, "generator"))
+    assert began == [{}]
+
+
 def test_a_site_that_missed_a_round_goes_on_from_what_it_has(
     keeper: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,13 +79,8 @@ def check_and_resume(folder: Path, rounds: int) -> None:
     assert sorted(set(touches(folder))) == plan
     assert len(touches(folder)) <= rounds + 1
     kinds = Counter(kind for kind, _ in entries(folder))
-    assert (kinds["genesis"], kinds["enrol"], kinds["hold"], kinds["seal"], kinds["close"]) == (
-        1,
-        1,
-        1,
-        rounds,
-        1,
-    )
+    assert (kinds["genesis"], kinds["hold"], kinds["seal"], kinds["close"]) == (1, 1, rounds, 1)
+    assert 1 <= kinds["enrol"] <= 2  # once for each process that came so far
     assert kinds["reopened"] <= 1
 
 

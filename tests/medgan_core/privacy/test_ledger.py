@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,17 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivacyL
 
 def test_a_subset_or_another_filter_finds_the_same_account(ledger: PrivacyLedger) -> None:
     account = ledger.enrol(PATIENTS)
-    before = ledger.witness()
     assert ledger.enrol(PATIENTS[:1]) == ledger.enrol(reversed(PATIENTS)) == account
-    assert ledger.witness() == before
+    assert ledger.accounts() == (account,)
+
+
+def test_how_long_the_chain_is_does_not_say_who_is_new(ledger: PrivacyLedger) -> None:
+    ledger.enrol(PATIENTS)
+    lengths = [ledger.witness().sequence]
+    for cohort in (PATIENTS, PATIENTS[:1], [*PATIENTS, "patient-new"], ["patient-dora"]):
+        ledger.enrol(cohort)
+        lengths.append(ledger.witness().sequence)
+    assert [after - before for before, after in pairwise(lengths)] == [1] * 4
 
 
 def test_strangers_have_an_account_of_their_own(ledger: PrivacyLedger) -> None:
