@@ -14,6 +14,7 @@ others is rounded: ordinarily by some 10⁻⁷ C for each of them, by some 10⁻
 cancel. By that much the sensitivity of a float32 sum is more than the C that ε counts.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from medgan_core.privacy.taps import (
 
 ExampleLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 _AT_ONCE = {"cpu": 128}
+_SWITCHING = threading.RLock()
 Sums = Iterator[tuple[nn.Parameter, Tensor]]
 
 
@@ -147,7 +149,10 @@ def clip_factors(squares: Tensor, clip_norm: float, dtype: torch.dtype) -> Tenso
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor TF32 nor bfloat16 products: norm and sum of the same gradient must agree."""
+    """Neither autocast nor TF32 nor bfloat16 products: norm and sum of the same gradient must agree.
+
+    The switches are the process's: another thread's sums wait, or it would turn them back under ours.
+    """
     backends: Any = torch.backends
     switches = [
         backends.cuda.matmul,
@@ -155,12 +160,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
         backends.mkldnn.matmul,
         backends.mkldnn.conv,
     ]
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
+    with _SWITCHING:
+        before = [switch.fp32_precision for switch in switches]
+        try:
+            for switch in switches:
+                switch.fp32_precision = "ieee"
+            with torch.autocast(device.type, enabled=False):
+                yield
+        finally:
+            for switch, value in zip(switches, before, strict=True):
+                switch.fp32_precision = value

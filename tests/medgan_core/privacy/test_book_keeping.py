@@ -1,5 +1,6 @@
 """The clipped sum equals what slow and plain ways give, for every kind of layer, and the bound holds."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -447,12 +448,39 @@ def test_sums_do_not_follow_an_autocast_around_them() -> None:
     assert torch.equal(flat(found), flat(expected))
 
 
-def test_sums_are_in_full_precision_whatever_the_process_asks_for() -> None:
-    def asked() -> list[str]:
-        backends: Any = torch.backends
-        places = backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv
-        return [place.fp32_precision for place in places]
+def asked() -> list[str]:
+    """The precision of products that the process asks for now."""
+    backends: Any = torch.backends
+    places = backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv
+    return [place.fp32_precision for place in places]
 
+
+def test_sums_in_two_threads_do_not_turn_each_other_s_precision_back() -> None:
+    outside, inside, entered, leave = asked(), [], threading.Event(), threading.Event()
+
+    def first() -> None:
+        with full_precision(torch.device("cpu")):
+            entered.set()
+            leave.wait(10)
+
+    def second() -> None:
+        with full_precision(torch.device("cpu")):
+            inside.append(asked())
+            thread.join(10)
+            inside.append(asked())
+
+    thread, other = threading.Thread(target=first), threading.Thread(target=second)
+    thread.start()
+    assert entered.wait(10)
+    other.start()
+    other.join(0.2)  # where it does not wait, it is inside by now
+    leave.set()
+    other.join(10)
+    assert inside == [["ieee"] * 4] * 2
+    assert asked() == outside
+
+
+def test_sums_are_in_full_precision_whatever_the_process_asks_for() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
