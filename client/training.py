@@ -16,7 +16,7 @@ from medgan_core.adversarial import (
     put_state,
     take_state,
 )
-from medgan_core.gan.steps import Rhythm, balanced_labels, generator_step
+from medgan_core.gan.steps import Rhythm, generator_step, labels_to_match
 from medgan_core.gan.task import SynthesisTask
 from medgan_core.messages import Groups
 from medgan_core.privacy.engine import PrivateOptimizer
@@ -77,7 +77,7 @@ def _adversarial_steps(
     steps = generator_rule(asked.study, asked.request.round, generator.parameters())
     hold_near(steps, training.proximal)
     rhythm = Rhythm(training.generator_every, training.adaptive)
-    labels = balanced_labels(training.batch, len(task.classes)).to(asked.device)
+    labels = labels_to_match(training.batch, len(task.classes)).to(asked.device)
     statistics = asked.request.groups["statistics"]
     shares = label_shares(statistics, asked.site.name, len(task.classes))
     sample = patient_sampler(asked)

@@ -25,7 +25,7 @@ from medgan_core.adversarial import (
 from medgan_core.config import Study
 from medgan_core.device import CPU
 from medgan_core.gan.ema import ema
-from medgan_core.gan.steps import balanced_labels, generator_step
+from medgan_core.gan.steps import generator_step, labels_to_match
 from medgan_core.gan.task import SynthesisTask
 from medgan_core.messages import Array, Arrays, Groups
 from medgan_core.privacy.engine import NoisedOptimizer
@@ -100,7 +100,7 @@ def _generator_step(
         generator,
         discriminator,
         rule,
-        balanced_labels(study.training.batch, len(task.classes)).to(device),
+        labels_to_match(study.training.batch, len(task.classes)).to(device),
         public,
         anchor=anchor_of(study, task, groups["statistics"], Seeds(study.seed), device),
         anchor_weight=study.training.anchor_weight,

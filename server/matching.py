@@ -6,7 +6,7 @@ from torch import nn, optim
 
 from medgan_core.config import OneShotConfig
 from medgan_core.device import check_compiler
-from medgan_core.gan.steps import Anchor, balanced_labels, generator_step
+from medgan_core.gan.steps import Anchor, generator_step, labels_to_match
 from medgan_core.gan.task import SynthesisTask
 from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.seeds import Seeds
@@ -34,7 +34,7 @@ def match_embedding(
     decay = optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: max(1 - step / max(asked.iterations, 1), 0.05)
     )
-    labels = balanced_labels(asked.batch, len(task.classes)).to(embedding.mean.device)
+    labels = labels_to_match(asked.batch, len(task.classes)).to(embedding.mean.device)
     random, draws = seeds.child("matching").generator(), seeds.child("weighting").generator()
     variance = noise_variance(embedding, deviation, asked.count_weight)
     anchor, fifth = _anchor(embedding, features), max(asked.iterations // _WEIGHTINGS, _LEAST_STEPS)

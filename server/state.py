@@ -253,7 +253,7 @@ def _after_query(
     state = replace(state, groups={**state.groups, "statistics": statistics})
     if name == "gate":
         return _after_gate(study, state, noisy, deviation, len(found.sites))
-    return state.groups, _figures(task, name, torch.tensor(noisy))
+    return state.groups, _figures(task, name, torch.tensor(noisy), deviation)
 
 
 def _after_one_shot(
@@ -327,14 +327,14 @@ def _after_gate(
     return groups, asdict(verdict)
 
 
-def _figures(task: GanTask, name: str, noisy: Tensor) -> dict[str, Any]:
+def _figures(task: GanTask, name: str, noisy: Tensor, deviation: float) -> dict[str, Any]:
     """What may be told of a noisy sum: accuracy and AUC off histograms, a task's own figures off its scores.
 
     Nothing of the attacks' counts, which the release's check reads.
     """
     if name == "histogram":
-        return asdict(read_histogram(noisy))
-    return dict(read_scores(task.name, noisy)) if name == "scores" else {}
+        return asdict(read_histogram(noisy, deviation))
+    return dict(read_scores(task.name, noisy, deviation)) if name == "scores" else {}
 
 
 def _finished(study: Study, task: GanTask, groups: Groups, device: torch.device) -> Groups:

@@ -11,7 +11,7 @@ that is given a release. Private to the site, as all of `report.py`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, pi, sqrt
+from math import isfinite, nan, pi, sqrt
 from statistics import fmean, stdev
 
 import torch
@@ -86,7 +86,7 @@ def gain_of(pairs: Sequence[tuple[float, float]]) -> Gain:
     without, given = (fmean(part) for part in zip(*pairs, strict=True))
     differences = [after - before for before, after in pairs]
     mean, half = fmean(differences), nan
-    if len(pairs) > 1:
+    if len(pairs) > 1 and isfinite(mean):  # a figure is nan where the held-out patients lack a class
         half = float(student.ppf(0.975, len(pairs) - 1)) * stdev(differences) / sqrt(len(pairs))
     return Gain(without, given, mean, mean - half, mean + half)
 

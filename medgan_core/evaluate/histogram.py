@@ -20,6 +20,7 @@ from medgan_core.evaluate.utility import Scores
 from medgan_core.privacy.grid import to_grid
 
 BINS = SCORE_BINS
+_SURE = 4
 
 
 def score_histogram(probabilities: Tensor, labels: Tensor, owner: Tensor) -> Tensor:
@@ -51,14 +52,15 @@ def _cells(
     return cell, 1 / owner.bincount().double()[owner], (classes, classes, BINS)
 
 
-def read_histogram(histogram: Tensor) -> Scores:
-    """Accuracy, balanced accuracy and AUC from a summed histogram [K, K, 10], noisy or not.
+def read_histogram(histogram: Tensor, deviation: float = 0.0) -> Scores:
+    """Accuracy, balanced accuracy and AUC from a summed histogram [K, K, 10], with noise of this deviation.
 
     Patients weigh equally, not images. The AUC counts pairs in a same bin as 1/2 (Mann-Whitney): with two
     classes it is that of the binned probability of class 1, with more the macro one-vs-rest, where a class
     that was not predicted gets an equal share of what the prediction left. A figure is clamped to [0, 1];
-    balanced accuracy and AUC are nan where the sum of a class is not positive, accuracy if the total is not,
-    and all of them where there is one class alone.
+    balanced accuracy and AUC are nan where a class has no more patients than four deviations of their noisy
+    number, since they divide by it; accuracy if the total is not positive, and all of them where there is one
+    class alone.
     """
     # Sums first, clamps last: clamping noisy cells at 0 makes false answers of the many empty ones. With ten
     # classes, 600 patients and a noise of 1.5 it reads an accuracy of .91 as .49; this way as .90 ± .06.
@@ -70,7 +72,7 @@ def read_histogram(histogram: Tensor) -> Scores:
     per_class, right = confusion.sum(dim=1), confusion.diagonal()
     total = confusion.sum()
     accuracy = _share(right.sum() / total) if total > 0 else nan
-    if bool((per_class <= 0).any()):
+    if bool((per_class <= _SURE * deviation * math.sqrt(classes * BINS)).any()):
         return Scores(accuracy)
     auc = torch.stack([_auc(cells, true) for true in range(classes)])
     return Scores(accuracy, _share((right / per_class).mean()), _share(auc.mean()))

@@ -36,14 +36,14 @@ def judged_sum(task: str, scores: Tensor, labels: Tensor, owner: Tensor, *, grid
     return (to_grid(weighted) if grid else weighted).sum(dim=0)
 
 
-def read_scores(task: str, total: Tensor) -> Mapping[str, float]:
-    """The figures of a task in a sum [j] over patients, noisy or not: means in [0, 1], or accuracy and AUC.
+def read_scores(task: str, total: Tensor, deviation: float = 0.0) -> Mapping[str, float]:
+    """The figures of a task in a sum [j] over patients, with noise of this deviation.
 
-    Means are nan where the noisy count is below one patient.
+    Accuracy and AUC, or means: in [0, 1], and nan where the noisy count is below one patient.
     """
     names = MEAN_SCORES.get(task)
     if names is None:
-        return asdict(read_histogram(total.reshape(2, 2, SCORE_BINS)))
+        return asdict(read_histogram(total.reshape(2, 2, SCORE_BINS), deviation))
     count = float(total[-1]) * math.sqrt(len(total))
     enough = count > 1 - _ROUNDING
     means = (total[:-1].double() / total[-1]).clamp(0, 1).tolist() if enough else [math.nan] * len(names)

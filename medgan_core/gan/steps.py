@@ -42,8 +42,13 @@ class Rhythm:
 
 
 def balanced_labels(count: int, classes: int) -> Tensor:
-    """Labels [count] of fakes, every class as often: public, and two or more a class in a usual batch."""
+    """Labels [count] of fakes, every class as often or once more."""
     return torch.arange(count) % classes
+
+
+def labels_to_match(batch: int, classes: int) -> Tensor:
+    """Labels of `batch` fakes, or of two a class where that is more: a mismatch sees no class with fewer."""
+    return balanced_labels(max(batch, 2 * classes), classes)
 
 
 def generator_step(

@@ -19,6 +19,7 @@ from medgan_core.seeds import Seeds
 
 _LARGEST_SIDE = 32
 _SMALLEST_COUNT = 1.0
+_LONGEST = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,8 @@ class Embedding:
 
         Unbiased in the fakes (Gretton et al. 2012, JMLR 13, eq. 3): the biased estimator rewards mode
         collapse. `features` [n, d] of the fakes, `labels` [n]; classes with fewer than two fakes are left
-        out, and where no other is there the mismatch is 0.
+        out, and where no other is there the mismatch is 0. A class that nobody has comes with noise over a
+        count of next to nothing: no mean is longer than 1, so one of 5 and more counts the less, the longer.
         """
         hot = functional.one_hot(labels, len(self.mean)).to(features.dtype)
         count = hot.sum(0)
@@ -145,4 +147,5 @@ class Embedding:
         number = count[used]
         itself = (total.square().sum(1) - squares) / (number * (number - 1))
         towards = (total * self.mean[used]).sum(1) / number
-        return (itself - 2 * towards).sum() / max(len(number), 1)
+        weight = (_LONGEST / self.mean[used].norm(dim=1)).clamp_max(1.0)
+        return (weight * (itself - 2 * towards)).sum() / max(len(number), 1)

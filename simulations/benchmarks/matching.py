@@ -17,7 +17,7 @@ from torch import optim
 
 from medgan_core.config import Study, load_study
 from medgan_core.device import check_compiler, device_name
-from medgan_core.gan.steps import balanced_labels, generator_step
+from medgan_core.gan.steps import generator_step, labels_to_match
 from medgan_core.gan.task import synthesis_of
 from medgan_core.gan.tasks import make_task
 from medgan_core.privacy.embedding import Embedding, Features
@@ -76,7 +76,7 @@ def seconds(study: Study, device: torch.device, rounds: int) -> list[float]:
     if study.one_shot.compile:
         generator.compile()
     optimizer = optim.Adam(generator.parameters(), study.one_shot.learning_rate)
-    labels = balanced_labels(study.one_shot.batch, classes).to(device)
+    labels = labels_to_match(study.one_shot.batch, classes).to(device)
     found = []
     for _ in range(_WARM + rounds):
         began = time.perf_counter()

@@ -27,7 +27,7 @@ from client.site import RandomFor
 from medgan_core.config import Study
 from medgan_core.data.source import Site
 from medgan_core.gan.networks import upsamplings
-from medgan_core.gan.steps import balanced_labels, generator_step
+from medgan_core.gan.steps import generator_step, labels_to_match
 from medgan_core.gan.task import SynthesisTask, synthesis_of
 from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.seeds import Seeds
@@ -135,7 +135,7 @@ def _match(
 ) -> None:
     rule = optim.Adam(generator.parameters(), setup.learning_rate)
     decay = optim.lr_scheduler.StepLR(rule, max(setup.iterations // setup.decays, 1), setup.decay)
-    labels, random = balanced_labels(setup.batch, len(task.classes)), seeds.child("latent").generator()
+    labels, random = labels_to_match(setup.batch, len(task.classes)), seeds.child("latent").generator()
     generator.train()
     for _ in range(setup.iterations):
         generator_step(task, generator, None, rule, labels, random, anchor=mismatch)

@@ -36,6 +36,11 @@ def test_a_gain_has_students_interval() -> None:
     assert math.isnan(gain_of([(0.5, 0.6)]).low)
 
 
+def test_a_figure_that_is_not_there_has_no_gain() -> None:
+    found = gain_of([(math.nan, math.nan), (0.6, 0.8)])
+    assert all(math.isnan(value) for value in (found.gain, found.low, found.high))
+
+
 def test_a_share_of_patients_is_another_one_for_each_seed() -> None:
     data = patients(40, 0)
     chosen = [some_patients(data, 0.25, seed).patients for seed in (0, 0, 1)]

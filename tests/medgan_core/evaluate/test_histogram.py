@@ -91,6 +91,19 @@ def test_noise_leaves_figures_about_right() -> None:
     assert all(0 <= figure <= 1 for each in noisy for figure in (each.accuracy, each.auc))
 
 
+def test_what_divides_by_a_number_of_patients_that_noise_hides_is_not_told() -> None:
+    probabilities, labels = some_scores(600, 7, 7, 3.0)
+    few = (labels > 0) | (torch.arange(600) < 40)  # of class 0 a handful
+    histogram = score_histogram(probabilities[few], labels[few], torch.arange(int(few.sum())))
+    assert not isnan(read_histogram(histogram).auc)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        read = read_histogram(histogram + 1.2 * torch.randn(histogram.shape, generator=generator), 1.2)
+        assert (isnan(read.balanced_accuracy), isnan(read.auc), isnan(read.accuracy)) == (True, True, False)
+    sure = read_histogram(10 * histogram + 0.1 * torch.randn(histogram.shape, generator=generator), 0.1)
+    assert sure.auc == pytest.approx(read_histogram(histogram).auc, abs=0.01)
+
+
 def test_a_class_that_noise_took_away_has_no_auc() -> None:
     histogram = torch.zeros(2, 2, BINS)
     histogram[0, 0, 3], histogram[1, 1, 3] = 4.0, -1.0

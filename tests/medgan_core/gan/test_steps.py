@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from medgan_core.gan.steps import LADDER, Rhythm, balanced_labels, generator_step
+from medgan_core.gan.steps import LADDER, Rhythm, balanced_labels, generator_step, labels_to_match
 from medgan_core.gan.task import SynthesisTask
 from medgan_core.tensors import weights_of
 from tests.medgan_core.gan.making import CLASSES, make, networks, random
@@ -100,6 +100,13 @@ def test_labels_of_fakes_are_balanced(count: int, classes: int) -> None:
     counts = balanced_labels(count, classes).bincount(minlength=classes)
     assert counts.sum() == count
     assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(("batch", "classes", "expected"), [(128, 10, 128), (64, 62, 124), (2, 3, 6)])
+def test_of_however_many_classes_each_has_two_fakes_to_match(batch: int, classes: int, expected: int) -> None:
+    labels = labels_to_match(batch, classes)
+    assert len(labels) == expected
+    assert labels.bincount(minlength=classes).min() >= 2
 
 
 # The rhythm

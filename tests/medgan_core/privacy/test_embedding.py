@@ -194,6 +194,22 @@ def test_gradients_flow_to_the_fakes_and_make_them_match() -> None:
     assert bool(embedding.mismatch(features(fakes - gradient), labels) < before)
 
 
+def test_a_class_of_noise_alone_does_not_rule_the_others() -> None:
+    features = torch.eye(8)[torch.tensor([0, 1, 0, 1])].requires_grad_()
+    labels = torch.tensor([0, 0, 1, 1])
+
+    def pulls(length: float) -> list[float]:
+        mean = torch.stack([torch.eye(8)[2] * 0.9, torch.eye(8)[3] * length])
+        mismatch = Embedding(mean, torch.ones(2)).mismatch(features, labels)
+        (gradient,) = torch.autograd.grad(mismatch, features)
+        return [float(part.norm()) for part in gradient.split(2)]
+
+    of_real, of_noise = pulls(60.0)
+    assert of_real == pulls(0.9)[0]
+    assert of_noise < 8 * of_real
+    assert pulls(4.9)[1] > 4 * pulls(0.5)[1]  # what noise leaves of a class of some size counts in full
+
+
 def test_where_no_class_has_two_fakes_the_mismatch_is_zero_with_zero_gradients() -> None:
     embedding = Embedding(torch.ones(3, 5), torch.ones(3))
     features = torch.randn(3, 5).requires_grad_()
