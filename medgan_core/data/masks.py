@@ -1,8 +1,8 @@
-"""Masks of a folder's images: found by the stem of an image's name or in a manifest, and read as -1 and 1."""
+"""Masks of a folder's images: found by an image's own name or in a manifest, and read as -1 and 1."""
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -40,17 +40,24 @@ class Masks:
     apart: Path | None = None
 
     def of(self, images: Sequence[tuple[str, str]]) -> list[str]:
-        """The mask of each image (file, where), "" for none: by the same path, else by the same stem.
+        """The mask of each image (file, where), "" for none: that of the same path, else of the path's end.
 
-        Raises DataError where a name is that of two masks, or a mask's that of two images.
+        It is found by an image's own name, whatever other images there are. Raises DataError where a name is
+        that of two masks, or a mask's that of two images.
         """
         if self.stated is not None:
             return [self.stated.get(file, "") for file, _ in images]
-        files = [file for file, _ in images]
-        same_path = _Names.of(self.store.files(), files, _path)
-        free = (name for name in self.store.files() if _path(name) not in same_path.images)
-        same_stem = _Names.of(free, files, _stem)
-        return [same_path.of_image(*image) or same_stem.of_image(*image) for image in images]
+        by_stem: dict[str, list[str]] = {}
+        for name in self.store.files():
+            by_stem.setdefault(_path(name)[-1], []).append(name)
+        chosen = [_choose(*image, by_stem.get(_path(image[0])[-1], ())) for image in images]
+        uses = Counter(chosen)
+        for name, (_, where) in zip(chosen, images, strict=True):
+            if name and uses[name] > 1:
+                raise DataError(
+                    f"{where}: the mask {name} may be that of another image too; name each its own"
+                )
+        return chosen
 
     def read(self, name: str, where: str) -> tuple[NDArray[np.bool_], Path]:
         """A mask [h, w] and the file on disk that it is from. Raises DataError for one that is not binary."""
@@ -97,37 +104,19 @@ def nearest(mask: NDArray[np.bool_], side: int) -> Tensor:
     return interpolate(signed, size=(side, side), mode="nearest-exact")[0, 0]
 
 
-@dataclass(frozen=True)
-class _Names:
-    """Masks by a part of their names, and how many images have that part."""
-
-    part: Callable[[str], str]
-    masks: Mapping[str, Sequence[str]]
-    images: Mapping[str, int]
-
-    @classmethod
-    def of(cls, masks: Iterable[str], images: Iterable[str], part: Callable[[str], str]) -> "_Names":
-        found: dict[str, list[str]] = {}
-        for name in masks:
-            found.setdefault(part(name), []).append(name)
-        return cls(part, found, Counter(map(part, images)))
-
-    def of_image(self, file: str, where: str) -> str:
-        found = self.masks.get(self.part(file), ())
-        if not found:
-            return ""
-        if len(found) > 1:
-            raise DataError(f"{where}: {file} has more than one mask: {', '.join(found[:3])}; leave one")
-        if self.images[self.part(file)] > 1:
-            raise DataError(
-                f"{where}: the mask {found[0]} may be that of another image too; name each its own"
-            )
-        return found[0]
+def _choose(file: str, where: str, masks: Sequence[str]) -> str:
+    """The mask of an image among those of its stem: a/0 may have a/0 or 0, and 0 that of a/0, b/0 neither."""
+    path = _path(file)
+    fit = [name for name in masks if _path(name) == path]
+    fit = fit or [name for name in masks if _ends(path, _path(name)) or _ends(_path(name), path)]
+    if len(fit) > 1:
+        raise DataError(f"{where}: {file} has more than one mask: {', '.join(fit[:3])}; leave one")
+    return fit[0] if fit else ""
 
 
-def _path(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
+def _path(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name).with_suffix("").parts
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
+def _ends(path: tuple[str, ...], end: tuple[str, ...]) -> bool:
+    return path[-len(end) :] == end

@@ -111,6 +111,31 @@ def test_a_mask_whose_name_fits_two_images_is_refused(tmp_path: Path) -> None:
     assert _read(tmp_path).data.patients == ("p",)
 
 
+@pytest.mark.parametrize(
+    ("masks", "alone", "both"),
+    [
+        (["sub/x.png", "x.png"], ("p", "r"), ("p", "q", "r")),
+        (["x.png"], ("p", "r"), None),  # by its end for p, by its path for q
+        (["sub/x.png"], ("p", "r"), None),
+        (["other/x.png"], ("r",), ("q", "r")),
+        (["other/sub/x.png"], ("p", "r"), None),
+    ],
+)
+def test_another_patients_image_takes_no_mask_away(
+    tmp_path: Path, masks: list[str], alone: tuple[str, ...], both: tuple[str, ...] | None
+) -> None:
+    rows = [["sub/x.png", "p", "a"], ["x.png", "q", "a"], ["z.png", "r", "a"]]
+    files = {name: mask_bytes() for name in (*masks, "z.png")}
+    _set(tmp_path, files, [rows[0], rows[2]])
+    assert _read(tmp_path).data.patients == alone
+    _set(tmp_path, files, rows)
+    if both:
+        assert _read(tmp_path).data.patients == both
+        return
+    with pytest.raises(DataError, match=r"row 2: the mask .*x\.png may be that of another image too"):
+        _read(tmp_path)
+
+
 def test_masks_that_are_missing_or_lie_outside_are_refused(tmp_path: Path) -> None:
     _set(tmp_path, {"0.png": mask_bytes()})
     for name in ("none.zip", "../set/masks.zip"):
