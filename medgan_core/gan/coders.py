@@ -5,15 +5,12 @@ The DCGAN family (Radford, Metz, Chintala 2016, https://arxiv.org/abs/1511.06434
 """
 
 from itertools import pairwise
-from math import gcd
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from medgan_core.gan.networks import upsamplings
-
-_GROUPS = 4
+from medgan_core.gan.networks import norm_groups, upsamplings
 
 
 class Encoder(nn.Module):
@@ -75,4 +72,4 @@ class Decoder(nn.Module):
 
 
 def _norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(gcd(_GROUPS, channels), channels)
+    return nn.GroupNorm(norm_groups(channels), channels)

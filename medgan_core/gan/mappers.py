@@ -10,6 +10,7 @@ from monai.networks.nets import PatchDiscriminator as MonaiPatchDiscriminator
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from medgan_core.gan.networks import norm_groups
 from medgan_core.gan.task import ImageShape
 
 _LARGE_SIDE = 128
@@ -36,7 +37,8 @@ class Mapper(nn.Module):
     ) -> None:
         super().__init__()
         features = (width, width, 2 * width, 4 * width, 8 * width, width)
-        norm, act = ("group", {"num_groups": 4}), ("leakyrelu", {"negative_slope": 0.1, "inplace": False})
+        norm = "group", {"num_groups": norm_groups(width)}
+        act = "leakyrelu", {"negative_slope": 0.1, "inplace": False}
         ends = inputs * fold**2, outputs * fold**2
         self.unet = BasicUNet(2, *ends, features, act=act, norm=norm, upsample="deconv")
         self.outputs, self.residual, self.fold = outputs, residual, fold

@@ -5,6 +5,7 @@ has no BatchNorm: each image's gradient must depend on that image alone.
 """
 
 from itertools import pairwise
+from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,11 @@ def size_of_latent(latent_size: int, size: int, spatial_noise: float) -> int:
     ups, base = upsamplings(size)
     maps = sum((base * 2**level) ** 2 for level in range(ups))
     return latent_size + maps if spatial_noise else latent_size
+
+
+def norm_groups(width: int) -> int:
+    """How many groups the GroupNorm of a network of this width has: 4, or as many as divide both."""
+    return gcd(4, width)
 
 
 def upsamplings(size: int) -> tuple[int, int]:

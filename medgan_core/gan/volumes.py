@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, one_hot
 
-from medgan_core.gan.networks import upsamplings
+from medgan_core.gan.networks import norm_groups, upsamplings
 
 Grid = tuple[int, int, int]
 
@@ -33,7 +33,7 @@ class VolumeGenerator(nn.Module):
         widths = [width * 2 ** min(ups - level, 3) for level in range(ups + 1)]
         deep, high, wide = self.grids[0]
         self.first = nn.Linear(latent_size + classes, widths[0] * deep * high * wide)
-        self.norms = nn.ModuleList(nn.GroupNorm(4, of) for of in widths)
+        self.norms = nn.ModuleList(nn.GroupNorm(norm_groups(of), of) for of in widths)
         self.blocks = nn.ModuleList(nn.Conv3d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths))
         self.last = nn.Conv3d(widths[-1], 1, 3, padding=1)
 

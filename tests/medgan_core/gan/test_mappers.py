@@ -16,6 +16,11 @@ def test_an_output_is_as_large_as_its_input(fold: int, side: int) -> None:
     assert PatchDiscriminator(3, 4)(shown).shape == (2, 1, side // 4 - 2, side // 4 - 2)
 
 
+@pytest.mark.parametrize("width", [5, 6])
+def test_a_width_that_four_does_not_divide_is_one_all_the_same(width: int) -> None:
+    assert Mapper(1, 1, width)(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+
+
 def test_a_residual_mapper_adds_the_first_channels_of_its_input() -> None:
     shown = torch.rand(2, 2, 32, 32)
     plain, residual = seeded(lambda: Mapper(2, 1, 4, fold=2), 0), seeded(_residual, 0)

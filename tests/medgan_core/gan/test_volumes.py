@@ -42,6 +42,12 @@ def test_every_depth_and_side_has_volumes_and_scores(depth: int, side: int) -> N
     BookKeeper(judge)
 
 
+@pytest.mark.parametrize("width", [5, 6])
+def test_a_width_that_four_does_not_divide_is_one_all_the_same(width: int) -> None:
+    with torch.no_grad():
+        assert VolumeGenerator(2, 8, 28, 3, width)(latent(), LABELS).shape == (2, 8, 28, 28)
+
+
 def test_one_latent_decides_on_all_slices() -> None:
     made = generator(16, 32)
     one, other = latent(0), latent(1)
