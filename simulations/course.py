@@ -130,7 +130,7 @@ def _go(study: Study, run: RunFolder, launch: Launch, progress: Progress, random
     progress.say("reading images and opening ledgers")
     with ExitStack() as stack:
         stack.enter_context(_resumable(run))
-        sites = open_sites(study, run, launch)
+        sites = open_sites(study, run, launch, progress.say)
         ledgers = tuple(stack.enter_context(open_ledger(study, run, launch, site.name)) for site in sites)
         pin(study, run, sites)
         workers = tuple(

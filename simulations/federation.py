@@ -86,7 +86,7 @@ def under_way(
     """
     stage = new_stage(study, out)
     say(f"the hospitals' data are written below {stage.path}")
-    found(stage, study, write_data(study, stage, launch), say)
+    found(stage, study, write_data(study, stage, launch, say), say)
     if prepare is not None:
         prepare(stage)
     with ended_by_signals(), running(stage, say):
@@ -103,12 +103,12 @@ def new_stage(study: Study, out: Path) -> Stage:
     return stage
 
 
-def write_data(study: Study, stage: Stage, launch: Launch) -> dict[str, Card | None]:
+def write_data(study: Study, stage: Stage, launch: Launch, say: Say) -> dict[str, Card | None]:
     """Write each hospital's own part of the data; the card of the set by site, None for phantoms."""
     if study.phantoms is not None:
         write_phantoms(study, stage.drawn, stage.names)
         return dict.fromkeys(stage.names)
-    sites = open_sites(study, RunFolder(stage.path), launch)
+    sites = open_sites(study, RunFolder(stage.path), launch, say)
     for name, site in zip(stage.names, sites, strict=True):
         write_site(site, stage.drawn / name)
     return {name: site.training.card for name, site in zip(stage.names, sites, strict=True)}

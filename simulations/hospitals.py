@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -70,10 +70,13 @@ def data_root(data: Path | None) -> Path:
     return data or Path(os.environ.get(DATA_VARIABLE) or _DEFAULT_DATA)
 
 
-def open_sites(study: Study, run: RunFolder, launch: Launch) -> tuple[Site, ...]:
+def open_sites(
+    study: Study, run: RunFolder, launch: Launch, say: Callable[[str], object] = lambda line: None
+) -> tuple[Site, ...]:
     """Read the study's images and divide them among its sites; phantoms are made first where asked for.
 
-    Raises DataError for a set that cannot be read, ConfigError where it has too few patients for its sites.
+    `say` hears of a column of sites that the study does not ask for. Raises DataError for a set that cannot
+    be read, ConfigError where it has too few patients for its sites.
     """
     root = Path(launch.data) if launch.data else data_root(None)
     if study.phantoms is not None:
@@ -81,6 +84,10 @@ def open_sites(study: Study, run: RunFolder, launch: Launch) -> tuple[Site, ...]
         _make_phantoms(study, root)
     archive = read_archive(study.data, root, name=study.name)
     _check_size(study, archive)
+    if archive.site_of is not None and study.sites.assign == "dirichlet":
+        say(
+            'the manifest\'s column site is not used: sites.assign = "manifest" keeps patients at their sites'
+        )
     sites = partition(archive, study, Seeds(study.seed))
     if alone := [site.name for site in sites if not len(site.held_out)]:
         raise ConfigError(

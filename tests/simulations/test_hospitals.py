@@ -18,7 +18,7 @@ from simulations.hospitals import (
     pooled,
     secret_random,
 )
-from tests.medgan_core.data.making import shared
+from tests.medgan_core.data.making import shared, write_csv, write_image
 from tests.simulations.making import tiny_study
 
 
@@ -76,6 +76,20 @@ def test_phantoms_are_made_once_and_are_public(tmp_path: Path) -> None:
     assert all(site.training.card.public for site in sites)
     open_sites(study, run, Launch())
     assert written == {path: path.stat().st_mtime_ns for path in (run.path / "data").rglob("*.dcm")}
+
+
+@pytest.mark.parametrize(("assign", "count"), [("dirichlet", 1), ("manifest", 0)])
+def test_a_column_of_sites_that_is_not_used_is_told_once(tmp_path: Path, assign: str, count: int) -> None:
+    rows = [[f"{i}.png", f"p{i}", "ab"[i % 2], ["north", "south"][i // 20]] for i in range(40)]
+    for i, row in enumerate(rows):
+        write_image(tmp_path / "set" / row[0], seed=i)
+    write_csv(tmp_path / "set" / "manifest.csv", [["file", "patient", "label", "site"], *rows])
+    body = {"data": {"kind": "folder", "path": "set"}, "sites": {"count": 2, "assign": assign}}
+    study = parse_study({"name": "x", **body})
+    heard: list[str] = []
+    open_sites(study, RunFolder.create(tmp_path, study), Launch(data=str(tmp_path)), heard.append)
+    assert len(heard) == count
+    assert all('sites.assign = "manifest" would take it' in line for line in heard)
 
 
 def test_a_site_without_a_patient_to_hold_out_is_named(run: RunFolder, data: Path) -> None:
