@@ -1,6 +1,7 @@
 """What a set's manifest, or its class folders, say of its images before any file is opened."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,7 @@ from medgan_core.data.tables import LABEL_COLUMNS, PATIENT_COLUMNS, Table, read_
 from medgan_core.errors import DataError
 
 _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # names folders of a run
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ def list_rows(data: DataConfig, place: Place, store: Store, *, labelled: bool = 
         return _by_manifest(data, place, read_table(place, place.beside(file)), labelled)
     if default.is_file() and place.path.is_dir():
         return _by_manifest(data, place, read_table(place, default), labelled)
-    return _by_class(place, store)
+    return _by_class(data, place, store)
 
 
-def _by_class(place: Place, store: Store) -> Listing:
+def _by_class(data: DataConfig, place: Place, store: Store) -> Listing:
     rows: dict[str, Row] = {}
     for label, name in store.names():
         key = f"{label}/{name}"
@@ -88,7 +90,20 @@ def _by_class(place: Place, store: Store) -> Listing:
         rows[key] = Row(file, label, key, "", False, f"{place.shown()}/{key}")
     if not rows:
         raise DataError(f"{place.shown()} holds no images; expected one folder or zip for each class")
+    _check_classes(data, place.shown(), rows)
     return Listing(tuple(rows[key] for key in sorted(rows)), (), "image", False, False)
+
+
+def _check_classes(data: DataConfig, where: str, names: Iterable[str]) -> None:
+    """Refuse the parts of a split in the place of classes, unless the study calls its classes so."""
+    paths = [PurePosixPath(name).parts for name in names]
+    tops = sorted({parts[0] for parts in paths})
+    deep = any(len(parts) > 2 for parts in paths)
+    if deep and _PARTS.issuperset(map(str.lower, tops)) and not set(tops) <= set(data.classes):
+        raise DataError(
+            f"{where}: its first folders are {', '.join(tops)}, parts of a split and no classes; "
+            "expected one folder for each class, or a manifest.csv with the columns file, label and split"
+        )
 
 
 def _by_manifest(data: DataConfig, place: Place, table: Table, labelled: bool) -> Listing:
@@ -130,5 +145,6 @@ def _labels(
         return tuple(label_of[name] for name in files), other
     unlabelled = not data.labels and "label" not in table.columns
     if unlabelled and data.kind == "folder" and all("/" in name for name in files):
+        _check_classes(data, table.name, files)
         return tuple(PurePosixPath(name).parts[0] for name in files), table
     return table.column(*named), table

@@ -149,6 +149,39 @@ def test_a_folder_without_classes_and_an_archive_that_is_none_are_refused(tmp_pa
         read_archive(config("folder", "two"), tmp_path, name="x")
 
 
+@pytest.mark.parametrize("parts", [("train",), ("Train", "val", "TEST")])
+def test_the_parts_of_a_split_are_no_classes_unless_the_study_says_so(
+    tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    names = [f"{part}/{label}/0.png" for part in parts for label in ("ill", "sane")]
+    for name in names:
+        write_image(tmp_path / "set" / name)
+    write_zip(tmp_path / "one.zip", dict.fromkeys(names, image_bytes()))
+    refused = rf": its first folders are {', '.join(sorted(parts))}, parts of a split and no classes; .* manifest.csv"
+    for path in ("set", "one.zip"):
+        with pytest.raises(DataError, match=path + refused):
+            read_archive(config("folder", path), tmp_path, name="x")
+        with pytest.raises(DataError, match=path + refused):
+            read_archive(config("folder", path, classes=("ill", "sane")), tmp_path, name="x")
+        declared = read_archive(config("folder", path, classes=parts), tmp_path, name="x").data
+        assert len(declared.images) == len(names)
+    rows = [[name, name.split("/")[1]] for name in names]
+    write_csv(tmp_path / "set" / "manifest.csv", [["file", "label"], *rows])
+    assert read_archive(config("folder", "set"), tmp_path, name="x").data.card.classes == ("ill", "sane")
+    write_csv(tmp_path / "set" / "manifest.csv", [["file"], *([name] for name in names)])
+    with pytest.raises(DataError, match="set/manifest.csv" + refused):
+        read_archive(config("folder", "set"), tmp_path, name="x")
+
+
+def test_folders_that_are_called_like_parts_may_be_classes(tmp_path: Path) -> None:
+    for name in ("test/0.png", "train/0.png"):
+        write_image(tmp_path / "flat" / name)
+        write_image(tmp_path / "more" / name)
+    write_image(tmp_path / "more" / "other" / "deep" / "0.png")
+    for path, classes in (("flat", ("test", "train")), ("more", ("other", "test", "train"))):
+        assert read_archive(config("folder", path), tmp_path, name="x").data.card.classes == classes
+
+
 def _encoded(array: np.ndarray, form: str) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, form)
