@@ -23,6 +23,7 @@ from medgan_core.data.transforms import SMALLEST, prepare_each
 from medgan_core.errors import DataError
 
 _THREADS = 2
+_SIXTEEN = 65535
 
 
 def read_folder(data: DataConfig, place: Place) -> Records:
@@ -127,8 +128,10 @@ def decode_image(raw: bytes, data: DataConfig) -> NDArray[np.uint8]:
 
 def _to_bytes(image: Image.Image, mode: str) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip instead of scale
-        deep = np.asarray(image, dtype=np.float32)
-        grey = np.clip(deep / 257, 0, 255).round().astype(np.uint8)
+        deep = np.asarray(image)
+        if deep.min() < 0 or deep.max() > _SIXTEEN:
+            raise DataError("has pixels of more than 16 bits; expected 8 or 16")
+        grey = (deep.astype(np.float32) / 257).round().astype(np.uint8)
         return grey if mode == "L" else np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
         raise DataError("has floating-point pixels; expected 8 or 16 bits")

@@ -157,7 +157,7 @@ def test_the_parts_of_a_split_are_no_classes_unless_the_study_says_so(
     for name in names:
         write_image(tmp_path / "set" / name)
     write_zip(tmp_path / "one.zip", dict.fromkeys(names, image_bytes()))
-    refused = rf": its first folders are {', '.join(sorted(parts))}, parts of a split and no classes; .* manifest.csv"
+    refused = rf": its first folders are {', '.join(sorted(parts))}, parts of a split .* manifest.csv"
     for path in ("set", "one.zip"):
         with pytest.raises(DataError, match=path + refused):
             read_archive(config("folder", path), tmp_path, name="x")
@@ -196,6 +196,11 @@ def test_sixteen_bits_are_scaled_and_odd_pictures_refused() -> None:
         assert pixels.shape == shape
         assert pixels[1].min() == 255
         assert pixels[0].max() == 128
+    for value in (-1, 65536):
+        with pytest.raises(DataError, match="has pixels of more than 16 bits; expected 8 or 16"):
+            decode_image(_encoded(np.full((9, 9), value, np.int32), "TIFF"), config("folder", "x"))
+    whole = decode_image(_encoded(np.full((9, 9), 65535, np.int32), "TIFF"), config("folder", "x"))
+    assert whole.min() == 255
     with pytest.raises(DataError, match="floating-point"):
         decode_image(_encoded(np.ones((9, 9), np.float32), "TIFF"), config("folder", "x"))
     stream = io.BytesIO()
