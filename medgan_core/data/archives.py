@@ -151,7 +151,7 @@ def _sites(records: Records, keys: tuple[str, ...], owner: Tensor) -> tuple[str,
 
 
 def _classes(records: Records, declared: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels [n] int64 and the names of the classes: declared ones, else integers as such or sorted names."""
+    """Labels [n] int64 and the names of the classes: declared ones, else those there are, in order."""
     names = declared or _names(records)
     position = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
     for row, label in enumerate(records.labels):
@@ -163,10 +163,10 @@ def _classes(records: Records, declared: tuple[str, ...]) -> tuple[Tensor, tuple
 
 def _names(records: Records) -> tuple[str, ...]:
     labels = sorted(set(records.labels))
-    integers = all(label.isascii() and label.isdigit() and len(label) < 10 for label in labels)
-    count = max(int(label) for label in labels) + 1 if integers else len(labels)
     if "" in labels:
         raise DataError(f"{records.where(records.labels.index(''))}: label is blank")
-    if count > MOST_CLASSES:
-        raise DataError(f"{records.where(0)}: {count} classes; expected at most {MOST_CLASSES}")
-    return tuple(str(i) for i in range(count)) if integers else tuple(labels)
+    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in labels):
+        labels = [str(number) for number in sorted(set(map(int, labels)))]
+    if len(labels) > MOST_CLASSES:
+        raise DataError(f"{records.where(0)}: {len(labels)} classes; expected at most {MOST_CLASSES}")
+    return tuple(labels)

@@ -40,6 +40,17 @@ def test_the_shipped_studies_read_their_published_sets(
     assert archive.data.labels.unique().tolist() == list(range(len(data.classes)))
 
 
+def test_integers_of_a_manifest_are_positions_among_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    write_zip(tmp_path / "set" / "i.zip", {f"{i}.png": image_bytes(seed=i) for i in range(2)})
+    write_csv(tmp_path / "set" / "manifest.csv", [["file", "label"], ["0.png", "2"], ["1.png", "1"]])
+    data = read_archive(config("folder", "set"), tmp_path, name="x").data
+    assert (data.card.classes, data.labels.tolist()) == (("1", "2"), [1, 0])
+    write_csv(tmp_path / "set" / "manifest.csv", [["file", "label"], ["0.png", "01"], ["1.png", "1"]])
+    with pytest.raises(DataError, match="row 2: label '01'; expected one of 1"):
+        read_archive(config("folder", "set"), tmp_path, name="x")
+
+
 def test_a_patient_is_held_out_by_the_key_alone(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     write_zip(tmp_path / "set" / "i.zip", {f"{i}.png": image_bytes(seed=i) for i in range(40)})

@@ -103,6 +103,17 @@ def test_plain_arrays_colour_floats_and_labels_of_a_table(tmp_path: Path) -> Non
     assert read_archive(declared, tmp_path, name="mine").data.labels.tolist() == [0, 2, 0, 1]
 
 
+def test_undeclared_classes_are_those_that_there_are(tmp_path: Path) -> None:
+    _save(tmp_path, images=pictures(4), labels=np.array([10, 2, 1, 2]))
+    data = read_archive(config("npz", "set/a.npz"), tmp_path, name="mine").data
+    assert data.card.classes == ("1", "2", "10")
+    assert data.labels.tolist() == [2, 1, 0, 1]
+    declared = config("npz", "set/a.npz", classes=("10", "2", "nobody", "1"))
+    data = read_archive(declared, tmp_path, name="mine").data
+    assert data.card.classes == ("10", "2", "nobody", "1")
+    assert data.labels.tolist() == [0, 1, 3, 1]
+
+
 _GOOD = {"images": pictures(3), "labels": np.array([0, 1, 0])}
 
 
@@ -115,7 +126,7 @@ _GOOD = {"images": pictures(3), "labels": np.array([0, 1, 0])}
         ({**_GOOD, "labels": np.array([0.0, 1.0, 0.5])}, "type float64; expected 3 integers"),
         ({**_GOOD, "labels": np.array([0, -1, 0])}, "row 1: label '-1'"),
         ({**_GOOD, "labels": np.array(["a", "", "a"])}, "row 1: label is blank"),
-        ({**_GOOD, "labels": np.array([0, 5000, 0])}, "5001 classes"),
+        ({"images": pictures(1001, 8), "labels": np.arange(1001)}, "1001 classes; expected at most 1000"),
         ({**_GOOD, "images": _GOOD["images"][:0], "labels": _GOOD["labels"][:0]}, "one image at least"),
         ({**_GOOD, "images": _GOOD["images"][:, :7]}, "8×8 pixels"),
         ({**_GOOD, "images": _GOOD["images"].reshape(3, -1)}, "shape 3×784"),
