@@ -123,7 +123,9 @@ class DataConfig(ReadingConfig):
         twice = len(set(names)) < len(names)
         official = bool(self.hold_out) and self.split == "official"
         again = len(set(self.hold_out)) < len(self.hold_out)
+        nameless = not all(name.strip() for name in self.classes)
         return (
+            ("classes", self.classes, nameless, "a name for every class"),
             ("modalities", asked, odd, f"letters and digits, and no {MASK}"),
             ("modalities", asked, twice, "each once, data.masks too; T1W is T1"),
             ("hold_out", self.hold_out, again, "every patient once"),

@@ -9,6 +9,7 @@ from medgan_core.sections import Section
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positively = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16", "auto"]
 DEVICES = r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
 DeviceName = Annotated[str, Field(pattern=DEVICES)]
@@ -113,8 +114,8 @@ class TrainingConfig(Section):
     physical_batch: Positive | None = None
     final_learning_rate: Fraction = 0.2
     batch: Annotated[int, Field(ge=2)] = 64
-    anchor_weight: Annotated[float, Field(ge=0)] = 5.0
-    proximal: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    anchor_weight: Weight = 5.0
+    proximal: Weight = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
 
@@ -131,9 +132,9 @@ class MappingConfig(Section):
     paired: bool = True
     normal: str = ""
     width: Annotated[int, Field(ge=4, le=256)] = 16
-    pixel_weight: Annotated[float, Field(ge=0)] = 1.0
-    adversarial_weight: Annotated[float, Field(ge=0)] = 0.01
-    cycle_weight: Annotated[float, Field(ge=0)] = 10.0
+    pixel_weight: Weight = 1.0
+    adversarial_weight: Weight = 0.01
+    cycle_weight: Weight = 10.0
 
 
 class EvaluationConfig(Section):

@@ -55,11 +55,12 @@ def noise_of(study: Study) -> Noise:
     is given `one_shot_share`, or all where there are no rounds; the steps get what composition leaves.
     """
     asked, steps = study.privacy, study.rounds * study.training.discriminator_steps
+    given = "privacy.epsilon", asked.epsilon
     first = _query(study, study.sizes_of_sums[0])
     tried = _query(study, study.attack_size, study.attack_rate)
     attack = 0.0
     if study.attacks:
-        attack = _search(study, "privacy.epsilon", tried, study.evaluation.attack_share * asked.epsilon)
+        attack = _search(study, given, tried, study.evaluation.attack_share)
     start = tried(attack) if attack else ()
     one_shot = asked.one_shot_noise_multiplier or 0.0
     if study.free_fakes:
@@ -67,9 +68,7 @@ def noise_of(study: Study) -> Noise:
         if attack and share <= study.evaluation.attack_share:
             least = f"more than evaluation.attack_share, {study.evaluation.attack_share:g}, which it covers"
             raise ConfigError("privacy.one_shot_share", share, least)
-        one_shot = one_shot or _search(
-            study, "privacy.epsilon", lambda sigma: before + first(sigma), share * asked.epsilon
-        )
+        one_shot = one_shot or _search(study, given, lambda sigma: before + first(sigma), share)
         start = before + first(one_shot)
 
     def training(sigma: float) -> tuple[Event, ...]:
@@ -78,12 +77,14 @@ def noise_of(study: Study) -> Noise:
     noise = _noise_of_judging(study)._replace(attack=attack, one_shot=one_shot)
     if asked.noise_multiplier is not None or not steps:
         return noise._replace(steps=asked.noise_multiplier or 1.0)
-    return noise._replace(steps=_search(study, "privacy.epsilon", training, asked.epsilon))
+    return noise._replace(steps=_search(study, given, training))
 
 
 def _noise_of_judging(study: Study) -> Noise:
     """Gate and control are alone given their shares of the held-out patients' ε, the evaluation the rest."""
-    asked, judging = study.evaluation, study.evaluation.epsilon or study.privacy.epsilon
+    asked, given = study.evaluation, ("privacy.epsilon", study.privacy.epsilon)
+    if asked.epsilon:
+        given = "evaluation.epsilon", asked.epsilon
     chosen: tuple[Event, ...] = ()
     found = {"gate": 0.0, "control": 0.0}
     for name, wanted, query, share in (
@@ -96,10 +97,10 @@ def _noise_of_judging(study: Study) -> Noise:
         ),
     ):
         if wanted:
-            found[name] = _search(study, "evaluation.epsilon", query, share * judging)
+            found[name] = _search(study, given, query, share)
             chosen += query(found[name])
     last = _query(study, study.judged_size)
-    evaluation = _search(study, "evaluation.epsilon", lambda sigma: chosen + last(sigma), judging)
+    evaluation = _search(study, given, lambda sigma: chosen + last(sigma))
     return Noise(evaluation=evaluation, **found)
 
 
@@ -117,12 +118,17 @@ def _rules(study: Study) -> SumRules | None:
     return SumRules.of(study.sites.count, asked.collude, asked.drop) if asked.secure_sum else None
 
 
-def _search(study: Study, name: str, events: _Mechanism, target: float) -> float:
-    """The smallest noise multiplier that keeps ε within `target`; ConfigError if there is none."""
+def _search(study: Study, given: tuple[str, float], events: _Mechanism, share: float = 1.0) -> float:
+    """The smallest noise multiplier that keeps ε within a share of what the study gives by that name.
+
+    Raises ConfigError, which tells what was given, if there is none.
+    """
+    name, whole = given
     try:
-        return smallest_noise(events, target, study.privacy.delta)
+        return smallest_noise(events, share * whole, study.privacy.delta)
     except ValueError as error:
-        raise ConfigError(name, target, f"a larger value or fewer rounds: {error}") from None
+        part = f", a share of {share:g} of it" if share < 1 else ""
+        raise ConfigError(name, whole, f"a larger value or fewer rounds: {error}{part}") from None
 
 
 def _query(study: Study, size: int, rate: float = 1.0) -> _Mechanism:

@@ -164,6 +164,24 @@ def test_an_epsilon_that_the_one_shot_query_spends_alone_is_refused_by_name() ->
         PrivacyPlan.of(_study({"one_shot_noise_multiplier": 0.3}), "patient")
 
 
+@pytest.mark.parametrize(
+    ("privacy", "evaluation", "told"),
+    [
+        (
+            {"epsilon": 0.001},
+            {"attack": True},
+            r"privacy\.epsilon = 0\.001: .* 0\.0002, a share of 0\.2",
+        ),
+        ({}, {"epsilon": 1e-3}, r"evaluation\.epsilon = 0\.001: .* 0\.0004, a share of 0\.4"),
+    ],
+)
+def test_an_epsilon_of_which_a_share_is_too_small_is_told_as_it_was_given(
+    privacy: dict[str, Any], evaluation: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        PrivacyPlan.of(_study(privacy, evaluation=evaluation), "patient")
+
+
 def test_the_digest_changes_with_every_field(plan: PrivacyPlan) -> None:
     digests = {plan.digest()}
     for item in fields(plan):
