@@ -49,12 +49,6 @@ def run(
     from simulations.shipped import study_path
 
     resolved = load_study(study_path(study), set_ or ())
-    if dry_run:
-        _print_plan(resolved)
-        return
-    from simulations.course import run_study
-    from simulations.progress import Terminal
-
     launch = Launch(
         data=str(data_root(data).resolve()),
         ledgers=str(ledgers.resolve()) if ledgers else "",
@@ -62,6 +56,13 @@ def run(
         public=public_data,
         device=device,
     )
+    launch.check()
+    if dry_run:
+        _print_plan(resolved)
+        return
+    from simulations.course import run_study
+    from simulations.progress import Terminal
+
     with _way_on():
         _show(run_study(resolved, out, launch, Terminal()))
 

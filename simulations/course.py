@@ -32,7 +32,6 @@ from simulations.loop import Course, loop_engine
 from simulations.outcome import finish
 from simulations.progress import Progress, Silent
 
-ENGINES = ("loop", "flower")
 _LAUNCH = "launch.json"
 LEDGERS = "ledger.json"
 
@@ -64,7 +63,7 @@ def run_study(
     note that says how to go on.
     """
     launch = launch or Launch()
-    _check_launch(launch)
+    launch.check()
     study = decided(study)
     run = RunFolder.create(out, study)
     write_json(run.path / _LAUNCH, {"run": run.name, **asdict(launch)})
@@ -87,7 +86,7 @@ def resume_run(
     run = RunFolder.open(path.resolve())
     if not (run.release / "manifest.json").is_file():
         launch = _launch_of(run)
-        _check_launch(launch)
+        launch.check()
         _go(run.study(), run, launch, progress or Silent(), random_for)
     return RunFolder(path)
 
@@ -117,12 +116,6 @@ def _launch_of(run: RunFolder) -> Launch:
     if name != run.name:
         raise InputError(f"run {name}: its folder is called {run.name} now; rename it back, then resume")
     return launch
-
-
-def _check_launch(launch: Launch) -> None:
-    launch.place()
-    if launch.engine not in ENGINES:
-        raise InputError(f"--engine {launch.engine}: expected {' or '.join(ENGINES)}")
 
 
 def _go(study: Study, run: RunFolder, launch: Launch, progress: Progress, random_for: RandomFor) -> None:

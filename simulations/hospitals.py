@@ -27,6 +27,7 @@ from medgan_core.seeds import Seeds
 from simulations.partition import partition
 from simulations.phantoms import make_phantoms
 
+ENGINES = ("loop", "flower")
 DATA_VARIABLE = "MEDGAN_DATA"
 _DEFAULT_DATA = Path("..") / "shared" / "data"
 _HEADS = "ledger-heads.json"
@@ -57,6 +58,12 @@ class Launch:
     engine: str = "loop"
     public: bool = False
     device: str = "auto"
+
+    def check(self) -> None:
+        """Raises InputError for an engine that there is not, ConfigError for a device that is not here."""
+        self.place()
+        if self.engine not in ENGINES:
+            raise InputError(f"--engine {self.engine}: expected {' or '.join(ENGINES)}")
 
     def place(self) -> torch.device:
         """The device itself. Raises ConfigError where this machine has no such one."""

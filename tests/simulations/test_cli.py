@@ -141,6 +141,8 @@ def test_a_bad_value_is_told_by_name_value_and_expectation(
     [
         (["nonsense"], "error: study 'nonsense': no such file, and not one of anomaly, augmentation, "),
         (["phantoms", "--engine", "ray"], "error: --engine ray: expected loop or flower"),
+        (["phantoms", "--dry-run", "--engine", "ray"], "error: --engine ray: expected loop or flower"),
+        (["phantoms", "--dry-run", "--device", "tpu"], "error: --device = 'tpu': expected "),
         (["phantoms", "--data", "nowhere"], "error: --data nowhere: no such folder"),
         (["phantoms", "--colour"], "error: No such option"),
         (
