@@ -25,6 +25,9 @@ _COUNTED = ("1", "L", "P", "I", "F")
 """Modes of one channel, whose values are taken as they are: 16 bits begin with an I."""
 
 
+_TOPS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"})
+
+
 @dataclass(frozen=True)
 class Masks:
     """The masks of a set. `stated` are the names that a manifest gives to images, None where stems decide.
@@ -105,10 +108,14 @@ def nearest(mask: NDArray[np.bool_], side: int) -> Tensor:
 
 
 def _choose(file: str, where: str, masks: Sequence[str]) -> str:
-    """The mask of an image among those of its stem: a/0 may have a/0 or 0, and 0 that of a/0, b/0 neither."""
+    """The mask of an image among those of its stem: a/0 may have a/0 or 0, and 0 that of a/0, b/0 neither.
+
+    A first folder that says "masks" counts for nothing: images/a/0 may have masks/a/0.
+    """
     path = _path(file)
     fit = [name for name in masks if _path(name) == path]
     fit = fit or [name for name in masks if _ends(path, _path(name)) or _ends(_path(name), path)]
+    fit = fit or [name for name in masks if _path(name)[0].lower() in _TOPS and _ends(path, _path(name)[1:])]
     if len(fit) > 1:
         raise DataError(f"{where}: {file} has more than one mask: {', '.join(fit[:3])}; leave one")
     return fit[0] if fit else ""

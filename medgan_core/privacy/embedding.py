@@ -148,4 +148,5 @@ class Embedding:
         itself = (total.square().sum(1) - squares) / (number * (number - 1))
         towards = (total * self.mean[used]).sum(1) / number
         weight = (_LONGEST / self.mean[used].norm(dim=1)).clamp_max(1.0)
-        return (weight * (itself - 2 * towards)).sum() / max(len(number), 1)
+        apart: Tensor = weight * (itself - 2 * towards)
+        return apart.sum() / max(len(number), 1)

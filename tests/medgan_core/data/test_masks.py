@@ -136,6 +136,12 @@ def test_another_patients_image_takes_no_mask_away(
         _read(tmp_path)
 
 
+def test_the_folders_that_say_images_and_masks_need_not_agree(tmp_path: Path) -> None:
+    rows = [["images/a/x.png", "p", "a"], ["images/b/x.png", "q", "a"], ["images/c/x.png", "r", "a"]]
+    _set(tmp_path, {"Masks/a/x.png": mask_bytes(), "Masks/b/x.png": mask_bytes()}, rows)
+    assert _read(tmp_path).data.patients == ("p", "q")
+
+
 def test_masks_that_are_missing_or_lie_outside_are_refused(tmp_path: Path) -> None:
     _set(tmp_path, {"0.png": mask_bytes()})
     for name in ("none.zip", "../set/masks.zip"):
