@@ -8,7 +8,7 @@ CPU, so that a device changes roundings alone; patients' sums are noised there, 
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from medgan_core.evaluate.utility import class_scores, make_classifier
 from medgan_core.gan.outputs import output_scores
 from medgan_core.gan.task import GanTask, PatientTask, SynthesisTask, synthesis_of
 from medgan_core.messages import Array, Groups, Phase, Request
+from medgan_core.privacy.book_keeping import parts_of
 from medgan_core.privacy.embedding import Features, patient_grid_sum, patient_sum
 from medgan_core.privacy.grid import to_words
 from medgan_core.privacy.noise import DiscreteRandom, SecretRandom
@@ -36,6 +37,8 @@ from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.privacy.sum_keys import Words
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import load, seeded
+
+_EMBEDDED_AT_ONCE = 512
 
 
 def local_round(
@@ -112,13 +115,21 @@ def _one_shot(asked: Asked) -> RoundResult:
 
 
 def _embedding(asked: Asked, add: Callable[..., torch.Tensor]) -> torch.Tensor:
-    """The embedding of the training patients, summed by `add`: [classes, d + 1]."""
+    """The embedding of the training patients, summed by `add`: [classes, d + 1].
+
+    Some whole patients at a time: features take more memory than images do.
+    """
     data, task, study = asked.site.training, asked.task, asked.study
     made = Features.of(study.one_shot, task.image_shape, asked.seeds, apart=study.channels_apart)
     features = made.to(asked.device)
+
+    def summed(rows: torch.Tensor) -> torch.Tensor:
+        embedded = features(data.images[rows].to(asked.device)).cpu()
+        facts = data.labels[rows], data.owner[rows]
+        return add(embedded, *facts, len(task.classes), study.one_shot.count_weight)
+
     with torch.no_grad():
-        embedded = torch.cat([features(part.to(asked.device)).cpu() for part in data.images.split(512)])
-    return add(embedded, data.labels, data.owner, len(task.classes), study.one_shot.count_weight)
+        return reduce(torch.add, (summed(part.rows) for part in parts_of(data.owner, _EMBEDDED_AT_ONCE)))
 
 
 def _gate(asked: Asked) -> RoundResult:

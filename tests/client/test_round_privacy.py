@@ -144,7 +144,11 @@ UNFELT = 1e-30
 """A clip norm so small that no float32 weight feels it: what still changes took another way out."""
 
 
-def test_the_one_shot_query_is_the_patient_sum_with_exactly_the_planned_noise() -> None:
+@pytest.mark.parametrize("at_once", [1, 5, 512])
+def test_the_one_shot_query_is_the_patient_sum_with_exactly_the_planned_noise(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.round, "_EMBEDDED_AT_ONCE", at_once)
     study, site = _study(), _site()
     random = Told(noise=1.0)
     result = _round(study, random, phase=Phase.ONE_SHOT, site=site)
