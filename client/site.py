@@ -202,6 +202,7 @@ class SiteWorker:
             name,
             self.plan.event(request.phase),
             query,
+            self.plan.max_repeats,
         )
 
     def _compute(self, request: Request, receipt: Receipt, local: Groups) -> Update:

@@ -117,12 +117,20 @@ class Budget:
             )
         return self._epsilon(after), self._epsilon(_local(after)) if event.shares else None
 
-    def check_repeat(self, run: str, number: int) -> None:
-        """BudgetError where a round of a secure sum was repeated as often as this site allows."""
+    def check_repeat(self, run: str, number: int, planned: int | None = None) -> None:
+        """BudgetError where a round of a secure sum was repeated as often as this site or its plan allows.
+
+        The hold is no such bound: it counts steps of all rounds, and a release refuses what passes the plan.
+        """
+        failed = f"run {run!r}: this round was charged {number} times for secure sums that failed, and"
         if number > self.policy.max_repeats:
             raise BudgetError(
-                f"run {run!r}: this round was charged {number} times for secure sums that failed, and this "
-                f"site allows max_repeats = {self.policy.max_repeats}: abandon the run"
+                f"{failed} this site allows max_repeats = {self.policy.max_repeats}: abandon the run"
+            )
+        if planned is not None and number > planned:
+            raise BudgetError(
+                f"{failed} the study has privacy.max_repeats = {planned}: abandon the run, and start a new "
+                "one with more repeats"
             )
 
     def open_run(self, run: str) -> Run:

@@ -187,6 +187,7 @@ class PrivacyLedger:
         account_name: AccountName,
         event: Event,
         query: str = "",
+        max_repeats: int | None = None,
     ) -> Charge:
         """Charge one round *before* its data is touched; the event is taken from the run's hold.
 
@@ -195,7 +196,8 @@ class PrivacyLedger:
         that matches in the hold, no hold, a closed run, or a cap that was lowered since: BudgetError.
 
         Under secure sum `query` is the digest of what is summed, and `request_digest` has the cohort in it:
-        the same query of another cohort is another charge, as often as hold and policy allow.
+        the same query of another cohort is another charge, as often as hold, policy and the plan's
+        `max_repeats` allow (None: the plan sets no bound of its own).
         """
         event, phase = check_event(event), Phase(phase)
         with self._change():
@@ -210,7 +212,7 @@ class PrivacyLedger:
                     )
                 if charged.receipt.request_digest == request_digest:
                     return self._again(charged)
-            self._budget.check_repeat(run, len(earlier))
+            self._budget.check_repeat(run, len(earlier), max_repeats)
             spent, local = self._budget.spend(run, account, event)
             place = (run, round, phase, len(earlier))
             digests = (request_digest, query)

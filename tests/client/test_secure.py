@@ -163,13 +163,24 @@ def test_another_attempt_is_a_charge_from_the_hold_with_fresh_keys_and_noise(hos
     assert charges(hospitals) == 2
 
 
-def test_a_study_without_repeats_holds_none(tmp_path: Path) -> None:
+def test_a_study_without_repeats_has_none_whatever_a_site_allows(tmp_path: Path) -> None:
     policy = LedgerPolicy(50.0, trust_secure_sum=True, max_repeats=5)
     with Hospitals(tmp_path, coordinator(privacy__max_repeats=0), policy) as hospitals:
         like = np.zeros(hospitals.of.plan.one_shot_size)
         hospitals.sum().run(like)
-        with pytest.raises(QuorumError, match="more steps than held"):
+        with pytest.raises(QuorumError, match=r"the study has privacy\.max_repeats = 0"):
             hospitals.sum(attempt=1).run(like)
+        assert charges(hospitals) == 1
+
+
+def test_a_joint_step_is_not_repeated_at_the_cost_of_later_steps(tmp_path: Path) -> None:
+    of = coordinator(privacy__max_repeats=0, share="gradient", training__discriminator_steps=1)
+    with Hospitals(tmp_path, of) as hospitals:
+        state, like = of.after(1), np.zeros(of.study.discriminator_size)
+        hospitals.sum(state).run(like)
+        with pytest.raises(QuorumError, match=r"the study has privacy\.max_repeats = 0"):
+            hospitals.sum(state, attempt=1).run(like)
+        assert charges(hospitals) == 1
 
 
 # What does not fit

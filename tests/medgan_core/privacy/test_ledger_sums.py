@@ -176,6 +176,19 @@ def test_a_site_bounds_the_repeats_of_a_round_whatever_is_held(tmp_path: Path) -
         charge(ledger, account, "first", round=1)  # another round has repeats of its own
 
 
+def test_a_plan_bounds_the_repeats_of_a_round_by_itself_whatever_the_site_allows(tmp_path: Path) -> None:
+    """The hold has steps of later rounds in it, which a repeat would take from them."""
+    with opened(tmp_path, replace(TRUST, max_repeats=5)) as ledger:
+        account = held(ledger, SUM, SUM, SUM)
+        charge(ledger, account, "first", max_repeats=1)
+        charge(ledger, account, "second", max_repeats=1)
+        with pytest.raises(BudgetError, match=r"study has privacy\.max_repeats = 1.*start a new one"):
+            charge(ledger, account, "third", max_repeats=1)
+        assert ledger.spent(account) == 8.0
+        assert charge(ledger, account, "second", max_repeats=1).receipt.repeat == 1
+        charge(ledger, account, "first", round=1, max_repeats=1)
+
+
 @pytest.mark.parametrize(
     "other", [{"query": "another"}, {"query": ""}, {"event": replace(SUM, dimension=9)}, {"event": STEP}]
 )
