@@ -57,18 +57,27 @@ class Contact:
             if enough():
                 end = min(end, time.monotonic() + grace) if talk.open else 0.0
 
-    def exchange(self, request: Request, seconds: float, quorum: int) -> Iterator[Answer]:
-        """Ask every site of the run; each answer as it comes, and a refusal for each site without one.
+    def exchange(
+        self,
+        request: Request,
+        seconds: float,
+        quorum: int,
+        awaited: Collection[str] = (),
+        grace: float = 0.0,
+    ) -> Iterator[Answer]:
+        """Ask the `awaited` sites, by default all of the run; each answer as it comes, and a refusal for each
+        of them without one.
 
-        It ends when all sites have answered; or when `quorum` have and nobody who was asked is still at it;
-        or when too many have refused for the quorum; or when the time is over. A node that failed is asked
-        again while the quorum is not reached.
+        It ends when all of them have answered; or when `quorum` have for `grace` seconds and nobody who was
+        asked is still at it; or when too many have refused for the quorum; or when the time is over. A node
+        that failed, or was away, is asked again until then.
         """
-        sites, good, refused = set(self.roster.proposal.sites), set[str](), set[str]()
+        sites, good, refused = set(awaited or self.roster.proposal.sites), set[str](), set[str]()
         passing: dict[str, str] = {}
-        talk = _Talk(self, request, seconds)
+        talk, end = _Talk(self, request, seconds), float("inf")
         while talk.going():
-            for node, reply in talk.replies(without=good | refused):
+            others = set(self.roster.approved) - sites
+            for node, reply in talk.replies(without=good | refused | others):
                 answer = self._answer(node, reply)
                 if answer is None:
                     talk.again(node, at_once=self.roster.stands(node))
@@ -84,9 +93,11 @@ class Contact:
                     good.add(answer.site)
                     self.told(answer.site, "")
                     yield answer
-            if len(good | refused) >= len(sites):
+            if sites <= good | refused:
                 return
-            if not talk.open and (len(good) >= quorum or len(sites - refused) < quorum):
+            if len(good) >= quorum:
+                end = min(end, time.monotonic() + grace)
+            if not talk.open and (time.monotonic() >= end or len(sites - refused) < quorum):
                 break
         for site in sorted(sites - good - refused):
             reason = passing.get(site) or f"{site} gave no answer"

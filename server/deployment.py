@@ -37,6 +37,7 @@ from server.heads import keep_heads, known_heads
 from server.roster import Roster, common_card, read_card
 from server.rounds import federate
 from server.run_file import OVER, SITES, RunFiles, SiteStanding, State
+from server.secure import awaited, least_answers
 from server.settings import DEVICE
 from server.state import FederationState, initial_state, phase_of
 
@@ -199,9 +200,18 @@ class Deployment:
             raise RoundError(f"{error}; then resume the run") from error
 
     def _exchange(self, contact: "Contact", request: Request) -> Iterator[Answer]:
-        """The answers of all sites to one request, within the study's time."""
-        timeout, quorum = self.study.deployment.round_timeout, self.study.quorum
-        for answer in contact.exchange(request, timeout, quorum):
+        """The answers of all sites to one request, within the study's time.
+
+        A stage of a secure sum needs more sites than a quorum, or fewer; whoever is lost to it may not come
+        back in a later one, so that those who are away for a moment have some time to return.
+        """
+        timeout, rules = self.study.deployment.round_timeout, self.roster.plan and self.roster.plan.rules
+        if request.secure is not None and rules:
+            least = least_answers(rules, request.secure.stage)
+            answers = contact.exchange(request, timeout, least, awaited(request), _GRACE_SECONDS)
+        else:
+            answers = contact.exchange(request, timeout, self.study.quorum)
+        for answer in answers:
             if not isinstance(answer, Refusal):
                 self.files.change(answer.site, answer="approved", reason="")
             yield answer

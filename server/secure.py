@@ -62,30 +62,22 @@ class SecureRound:
 
         Raises QuorumError where too few sites are left in a stage, RoundError where the shares do not fit.
         """
-        session, least = self._session, self.rules.survivors
-        advertised = self._replies(Stage.ADVERTISE, {}, self.cohort.names, least, self._keys)
-        sealed = self._replies(Stage.SHARE, advertised, advertised, least, _all_shares(advertised))
+        session = self._session
+        advertised = self._replies(Stage.ADVERTISE, {}, self._keys)
+        sealed = self._replies(Stage.SHARE, advertised, _all_shares(advertised))
         flat = {json.dumps([s, r]): message for s, sent in sealed.items() for r, message in sent.items()}
-        masked = self._masked(flat, sealed, like.size)
+        masked = self._masked(flat, like.size)
         self._asked = replace(self._asked, survivors=tuple(sorted(masked)))
         text = survivors_text(session, chained(chained(session.id, advertised), flat), tuple(masked))
-        threshold = self.rules.threshold
-        signed = self._replies(Stage.CONFIRM, {}, masked, threshold, self._signature(text))
-        revealed = self._replies(Stage.REVEAL, signed, signed, threshold, _revealed(sealed, masked))
+        signed = self._replies(Stage.CONFIRM, {}, self._signature(text))
+        revealed = self._replies(Stage.REVEAL, signed, _revealed(sealed, masked))
         keys = {name: advertised_keys(session, name, message)[1] for name, message in advertised.items()}
         total = unmasked(session, keys, sealed, masked, revealed)
         self.sites = tuple(sorted(masked))
         return read(total).reshape(like.shape)
 
-    def _replies(
-        self,
-        stage: Stage,
-        relayed: Messages,
-        among: Collection[str],
-        least: int,
-        check: Callable[[str, Messages], T],
-    ) -> dict[str, T]:
-        """What these sites sent in a stage, each checked on its own."""
+    def _replies(self, stage: Stage, relayed: Messages, check: Callable[[str, Messages], T]) -> dict[str, T]:
+        """What the sites sent in a stage, each checked on its own."""
         request = self._request(stage, relayed)
 
         def read_reply(answer: Answer) -> T:
@@ -95,9 +87,9 @@ class SecureRound:
                 raise UpdateError(f"messages of {answer.stage} in another session or round")
             return check(answer.site, {name: array.tobytes() for name, array in answer.messages.items()})
 
-        return self._enough(stage, self._heard(request, among, read_reply), least)
+        return self._enough(stage, self._heard(request, read_reply))
 
-    def _masked(self, sealed: Messages, among: Collection[str], size: int) -> dict[str, Words]:
+    def _masked(self, sealed: Messages, size: int) -> dict[str, Words]:
         request = self._request(Stage.MASK, sealed)
         expected = {"masked": {"sum": np.zeros(size, np.uint64)}}
 
@@ -112,11 +104,11 @@ class SecureRound:
             words: Words = answer.groups["masked"]["sum"]
             return words
 
-        heard = self._heard(request, among, read_update)
-        return self._enough(Stage.MASK, heard, self.rules.survivors)
+        return self._enough(Stage.MASK, self._heard(request, read_update))
 
-    def _heard(self, request: Request, among: Collection[str], take: Callable[[Answer], T]) -> dict[str, T]:
+    def _heard(self, request: Request, take: Callable[[Answer], T]) -> dict[str, T]:
         found: dict[str, T] = {}
+        among = awaited(request)
         for answer in self.exchange(request):
             if isinstance(answer, Refusal):
                 self.refusals.setdefault(answer.site, answer)
@@ -130,8 +122,8 @@ class SecureRound:
                 self.refusals.setdefault(answer.site, Refusal(answer.site, f"{where}: {error}"))
         return {name: found[name] for name in sorted(found)}
 
-    def _enough(self, stage: Stage, found: dict[str, T], least: int) -> dict[str, T]:
-        if len(found) < least:
+    def _enough(self, stage: Stage, found: dict[str, T]) -> dict[str, T]:
+        if len(found) < (least := least_answers(self.rules, stage)):
             reasons = "; ".join(refusal.reason for refusal in self.refusals.values()) or "no answer"
             raise QuorumError(
                 f"round {self.query.round}: {len(found)} sites are left in stage {stage} of the secure sum, "
@@ -156,6 +148,23 @@ class SecureRound:
             return signature
 
         return check
+
+
+def least_answers(rules: SumRules, stage: Stage) -> int:
+    """How many sites must answer in a stage: all that a sum needs, or those who can bring back a secret."""
+    return rules.threshold if stage in (Stage.CONFIRM, Stage.REVEAL) else rules.survivors
+
+
+def awaited(request: Request) -> frozenset[str]:
+    """The sites whose answer in this stage is of use: who failed in an earlier one has dropped out."""
+    asked, relayed = request.secure, request.groups.get(RELAYED, {})
+    if asked is None:
+        return frozenset()
+    if asked.stage is Stage.ADVERTISE:
+        return frozenset(asked.cohort)
+    if asked.stage is Stage.CONFIRM:
+        return frozenset(asked.survivors)
+    return frozenset(json.loads(name)[0] if asked.stage is Stage.MASK else name for name in relayed)
 
 
 def _all_shares(advertised: Collection[str]) -> Callable[[str, Messages], Messages]:

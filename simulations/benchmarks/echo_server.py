@@ -8,7 +8,7 @@ began and ended goes to `marks.jsonl` in the run's folder, by the monotonic cloc
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -53,14 +53,21 @@ class EchoingContact(Contact):
         self._marks = path
         return self
 
-    def exchange(self, request: Request, seconds: float, quorum: int) -> Iterator[Answer]:
+    def exchange(
+        self,
+        request: Request,
+        seconds: float,
+        quorum: int,
+        awaited: Collection[str] = (),
+        grace: float = 0.0,
+    ) -> Iterator[Answer]:
         """As every coordinator's, after two echoes of the request."""
         self._mark("begun", request.round)
         if request.phase is Phase.TRAIN:
             for salt, what in enumerate(("prepared", "echoed"), 1):
                 self._echo(request, 2 * request.round + salt)
                 self._mark(what, request.round)
-        for answer in super().exchange(request, seconds, quorum):
+        for answer in super().exchange(request, seconds, quorum, awaited, grace):
             self._mark("answered", request.round)
             yield answer
 

@@ -99,7 +99,7 @@ def test_another_key_in_the_cohort_is_refused(trainers: dict[str, Trainer], of: 
     assert rules is not None
     with pytest.raises(MedGANError, match="0 sites are left"):
         SecureRound(of.request(), of.plan, rules, changed, 0, exchange)._replies(
-            Stage.ADVERTISE, {}, changed.names, 3, lambda name, messages: b""
+            Stage.ADVERTISE, {}, lambda name, messages: b""
         )
     assert set(told) == {"not approved"}
 

@@ -16,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.reasons import reason_for_coordinator
 from medgan_core.envelope import Answered, Asked
 from medgan_core.errors import MedGANError, RefusedError
-from medgan_core.messages import Request, Update
+from medgan_core.messages import Request, Stage, Update
 from medgan_core.proposals import Farewell, Proposal, Standing
 from medgan_core.record import RunFolder, read_json
 from medgan_core.release.trust import Trust, TrustedKey
@@ -556,6 +556,56 @@ def test_a_secure_sum_of_the_approved_sites(made: Callable[..., Hospitals]) -> N
     verified = verify_release(hospitals.run.release)
     assert verified.local_epsilon is not None
     assert verified.epsilon < verified.local_epsilon
+
+
+FOUR = {"names": 4, "privacy__secure_sum": True, "privacy__drop": 1, "rounds": 0}
+
+
+def sites_of_rounds(hospitals: Hospitals) -> list[list[str]]:
+    lines = (hospitals.run.path / "rounds.jsonl").read_text().splitlines()
+    return [json.loads(line)["sites"] for line in lines]
+
+
+@pytest.mark.parametrize("stage", [Stage.ADVERTISE, Stage.MASK])
+def test_a_site_that_is_gone_is_not_waited_for_in_the_stages_of_a_sum_that_can_do_without(
+    made: Callable[..., Hospitals], stage: Stage
+) -> None:
+    hospitals = made(deployment__round_timeout=300.0, **FOUR)
+    grid, begun = Grid(hospitals.sites), time.monotonic()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        if site.number == 4 and isinstance(asked, Request) and asked.secure and asked.secure.stage is stage:
+            del grid.nodes[14]
+            raise LostError
+        return site.handle(asked)
+
+    grid.reply = reply
+    serve(hospitals.folder, hospitals.run.name, grid, "1")
+    assert hospitals.files.standing.state == "finished", hospitals.files.standing
+    assert time.monotonic() - begun < 100
+    assert sites_of_rounds(hospitals) == [["site-1", "site-2", "site-3"]] * 2
+
+
+@pytest.mark.parametrize("names", [3, 4])
+def test_a_site_that_fails_once_is_asked_again_for_a_sum_whatever_the_quorum(
+    made: Callable[..., Hospitals], names: int
+) -> None:
+    """Three sites can do without none of them, four without one; it comes back while there is grace."""
+    changes = FOUR | {"names": names, "privacy__drop": names - 3, "sites__quorum": 2}
+    hospitals = made(deployment__attempts=1, **changes)
+    failed = set[Stage]()
+
+    def reply(site: TestSite, asked: Asked) -> Answered:
+        stage = asked.secure.stage if isinstance(asked, Request) and asked.secure else None
+        if site.number == 2 and stage and stage not in failed:
+            failed.add(stage)
+            raise RestsError("failed: the trainer is not running")
+        return site.handle(asked)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished", hospitals.files.standing
+    assert failed == set(Stage)
+    assert sites_of_rounds(hospitals) == [[f"site-{n}" for n in range(1, names + 1)]] * 2
 
 
 def test_the_heads_of_the_ledgers_go_out_with_the_next_run(

@@ -17,8 +17,10 @@ from medgan_core.errors import QuorumError, RoundError
 from medgan_core.messages import PROPORTIONS, Phase, Stage, StageReply, Update
 from medgan_core.privacy.grid import STEPS
 from medgan_core.privacy.ledger import LedgerPolicy
+from medgan_core.privacy.sum_rules import SumRules
 from server.exchange import Answer, Refusal
 from server.rounds import federate
+from server.secure import awaited, least_answers
 from server.state import FederationState, noisy_proportions
 from tests.client.making import Fresh
 from tests.client.sums import COHORT, SITES, Hospitals, coordinator
@@ -138,6 +140,23 @@ def test_one_site_may_fail_in_any_stage(hospitals: Hospitals, stage: Stage) -> N
     came = stage in (Stage.CONFIRM, Stage.REVEAL)
     assert attempt.sites == (SITES if came else ("site-1", "site-2", "site-4"))
     assert len(attempt.receipts) == len(attempt.sites)
+
+
+def test_a_stage_awaits_those_who_were_in_the_one_before(hospitals: Hospitals) -> None:
+    def seen(lost: Stage) -> list[list[str]]:
+        hospitals.lost, hospitals.requests = {lost: ("site-3",)}, []
+        hospitals.gone.clear()
+        hospitals.sum(attempt=0 if lost is Stage.ADVERTISE else 1).run(like(hospitals))
+        return [sorted(awaited(request)) for request in hospitals.requests]
+
+    everybody, others = list(SITES), ["site-1", "site-2", "site-4"]
+    assert seen(Stage.ADVERTISE) == [everybody, *[others] * 4]
+    assert seen(Stage.MASK) == [everybody] * 3 + [others] * 2
+
+
+def test_the_first_stages_need_all_that_a_sum_needs_and_the_last_two_the_threshold() -> None:
+    needed = [least_answers(SumRules(10, 2, 1, 6), stage) for stage in Stage]
+    assert needed == [8, 8, 8, 6, 6]
 
 
 @pytest.mark.parametrize("stage", Stage)
