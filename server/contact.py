@@ -93,6 +93,7 @@ class Contact:
                     good.add(answer.site)
                     self.told(answer.site, "")
                     yield answer
+                del reply, answer  # or two would be in memory while the next one comes
             if sites <= good | refused:
                 return
             if len(good) >= quorum:
@@ -207,19 +208,19 @@ class _Talk:
         wait = 0.0 if at_once else _AGAIN_SECONDS[min(tries, len(_AGAIN_SECONDS) - 1)]
         self._due[node] = time.monotonic() + wait
 
-    def replies(self, without: Collection[str] = ()) -> Sequence[tuple[int, Message]]:
-        """Ask who is to be asked; then what came by now, or nothing after a short wait."""
+    def replies(self, without: Collection[str] = ()) -> Iterator[tuple[int, Message]]:
+        """Ask who is to be asked; then each reply that came by now, or none after a short wait."""
         self._ask(without)
-        come = []
-        if self.open:
-            for reply in self._contact.grid.pull_messages(list(self.open)):
+        came = False
+        for name in list(self.open):  # one by one: together they would all be in memory at once
+            for reply in self._contact.grid.pull_messages([name]):
                 node = self.open.pop(reply.metadata.reply_to_message_id, None)
-                come += [] if node is None else [(node, reply)]
-        if come:
-            self._heard = time.monotonic()
-        else:
+                if node is not None:
+                    came, self._heard = True, time.monotonic()
+                    yield node, reply
+                del reply  # or two would be in memory while the next one comes
+        if not came:
             time.sleep(POLL_SECONDS if time.monotonic() < self._heard + _EAGER_SECONDS else _LIST_SECONDS)
-        return come
 
     def _ask(self, without: Collection[str]) -> None:
         now = time.monotonic()

@@ -215,6 +215,7 @@ class Deployment:
             if not isinstance(answer, Refusal):
                 self.files.change(answer.site, answer="approved", reason="")
             yield answer
+            del answer  # or two would be in memory while the next one comes
 
     def _keep(self, contact: "Contact", now: FederationState, before: FederationState) -> None:
         """Make a state durable, then all that can be made from it again."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from flwr.app import Error, Message
@@ -556,6 +557,26 @@ def test_a_secure_sum_of_the_approved_sites(made: Callable[..., Hospitals]) -> N
     verified = verify_release(hospitals.run.release)
     assert verified.local_epsilon is not None
     assert verified.epsilon < verified.local_epsilon
+
+
+def test_one_answer_at_a_time_is_in_memory(
+    made: Callable[..., Hospitals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospitals = made(names=3, rounds=1)
+    held, found, pulled = WeakSet[Message](), list[int](), Grid.pull_messages
+
+    def pull(self: Grid, message_ids: Iterable[str]) -> list[Message]:
+        found.append(len(held))
+        come = pulled(self, message_ids)
+        held.update(message for message in come if message.has_content() and message.content.array_records)
+        assert len(come) <= 1
+        return come
+
+    monkeypatch.setattr(Grid, "pull_messages", pull)
+    hospitals.serve()
+    assert hospitals.files.standing.state == "finished", hospitals.files.standing
+    assert len(found) >= 3 * 5
+    assert set(found) == {0}
 
 
 FOUR = {"names": 4, "privacy__secure_sum": True, "privacy__drop": 1, "rounds": 0}
