@@ -182,7 +182,7 @@ class Receipt:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Receipt":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError for what it did not write."""
         read = {
             **body,
             "phase": Phase(body["phase"]),
@@ -192,7 +192,26 @@ class Receipt:
         if body.get("local_event") is not None:
             read["local_event"] = Event(**body["local_event"])
             read["local_spent"] = float(body["local_spent"])
-        return cls(**read)
+        receipt = cls(**read)
+        for part in (receipt, receipt.event, receipt.local_event):
+            _check_types({} if part is None else vars(part))
+        return receipt
+
+
+_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("site", "ledger", "run", "request_digest", "account", "head"), (str,), "a text"),
+    (("update_digest", "signature", "query"), (str,), "a text"),
+    (("round", "sequence", "repeat", "steps", "shares", "dimension"), (int,), "a whole number"),
+    (("delta", "noise_multiplier", "sampling_rate", "share_deviation"), (int, float), "a number"),
+)
+
+
+def _check_types(told: Mapping[str, Any]) -> None:
+    """TypeError where a receipt or an event has another type in a field than JSON should have brought."""
+    for names, types, expected in _TYPES:
+        for name in told.keys() & set(names):
+            if isinstance(told[name], bool) or not isinstance(told[name], types):
+                raise TypeError(f"{name} = {told[name]!r}: expected {expected}")
 
 
 _SUMMED = ("local_event", "local_spent", "query", "repeat")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medgan_core.dtypes import is_floating, widened
-from medgan_core.errors import UpdateError
+from medgan_core.errors import RefusedError, UpdateError
 from medgan_core.messages import Array, Arrays, Groups, Receipt, Request, Update, metrics_of
 from server.parts import PART, each_part
 from server.spill import empty_like, read_part
@@ -22,7 +22,7 @@ def check_update(update: Update, request: Request, expected: Groups, *, free_fak
     `expected` gives the groups that must come back, with the shape and dtype of each tensor; `free_fakes`
     is the study's, and says which metrics come along. Raises
     UpdateError for another round or plan, missing or extra tensors or metrics, another shape or dtype, NaN
-    and infinity.
+    and infinity, in metrics too.
     """
     where = f"update of {update.site} in round {request.round}"
     receipt = update.receipt
@@ -39,6 +39,9 @@ def check_update(update: Update, request: Request, expected: Groups, *, free_fak
         raise UpdateError(f"{where}: its content is not what its receipt sealed")
     metrics = metrics_of(request.phase, free_fakes) if request.secure is None else ()
     _check_names(where, "metric", set(update.metrics), set(metrics))
+    for name, value in update.metrics.items():
+        if not math.isfinite(value):
+            raise UpdateError(f"{where}: metric {name} is {value}, expected a finite number")
     _check_names(where, "group", set(update.groups), set(expected))
     for group, arrays in expected.items():
         _check_names(where, f"tensor of {group}", set(update.groups[group]), set(arrays))
@@ -47,21 +50,43 @@ def check_update(update: Update, request: Request, expected: Groups, *, free_fak
 
 
 def check_charge(update: Update, request: Request, plan: "PrivacyPlan") -> None:
-    """Refuse an update whose receipt charged another event than the plan's, or another local one."""
+    """Refuse an update whose receipt charged another event than the plan's, or another local one.
+
+    And whatever else a release would refuse of it, when everybody has paid.
+    """
     event, receipt = plan.event(request.phase), update.receipt
     local = event.local if event.shares else None
     query = request.query() if event.shares else ""
+    where = f"update of {update.site} in round {request.round}"
     if (receipt.event, receipt.local_event, receipt.query) != (event, local, query):
-        where = f"update of {update.site} in round {request.round}"
         raise UpdateError(f"{where}: its receipt charged another event than the plan's")
+    try:
+        _check_receipt(receipt, plan)
+    except RefusedError as error:
+        raise UpdateError(f"{where}: {error}") from error
 
 
 def charged(update: Update, request: Request, plan: "PrivacyPlan") -> Receipt | None:
-    """The receipt of an update, where it is that of this request: its content has left the site."""
+    """The receipt of an update, where it is that of this request: its content has left the site.
+
+    None too for a receipt that no release could have: it would void what all others paid for.
+    """
     receipt = update.receipt
     asked = (update.site, request.run, request.round, request.phase, request.digest())
     given = (receipt.site, receipt.run, receipt.round, receipt.phase, receipt.request_digest)
-    return receipt if given == asked and receipt.event == plan.event(request.phase) else None
+    if given != asked:
+        return None
+    try:
+        _check_receipt(receipt, plan)
+    except RefusedError:
+        return None
+    return receipt
+
+
+def _check_receipt(receipt: Receipt, plan: "PrivacyPlan") -> None:
+    from medgan_core.release.spending import check_receipt  # which loads torch, as the plan has by now
+
+    check_receipt(receipt, plan)
 
 
 def check_norm(update: Update, incoming: Groups, bound: float) -> None:

@@ -120,8 +120,12 @@ def read_card(where: str, body: Mapping[str, object]) -> Card:
         card = Card(**(told | lists))
     except (KeyError, TypeError) as error:
         raise UpdateError(f"{where}: its card cannot be read") from error
-    if card.unit not in ("patient", "image") or not all(
-        isinstance(name, str) for name in (*card.classes, *card.channels)
+    texts = (card.name, card.modality, card.source, card.licence, *card.classes, *card.channels)
+    numbers = (*card.image_shape, card.public)
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or [type(number) for number in numbers] != [int, int, int, bool]
+        or card.unit not in ("patient", "image")
     ):
         raise UpdateError(f"{where}: its card cannot be read")
     return card

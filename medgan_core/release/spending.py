@@ -57,7 +57,7 @@ def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int =
     sites: defaultdict[int, set[str]] = defaultdict(set)
     seen: set[tuple[int, str, int]] = set()
     for receipt in receipts:
-        _check_receipt(receipt, plan)
+        check_receipt(receipt, plan)
         if (key := (receipt.round, receipt.site, receipt.repeat)) in seen:
             raise RefusedError(f"{_name(receipt)}: there is another receipt for it")
         seen.add(key)
@@ -69,6 +69,29 @@ def check_receipts(receipts: Sequence[Receipt], plan: PrivacyPlan, quorum: int =
                 f"round {number} has receipts of {len(sites[number])} sites, needed are {needed}: "
                 "a release needs a receipt for every use of data"
             )
+
+
+def check_receipt(receipt: Receipt, plan: PrivacyPlan) -> None:
+    """Refuse a receipt that the plan does not have for its round, with RefusedError: nor may a release."""
+    phase = plan.phase(receipt.round)
+    if phase is None or receipt.phase is not phase:
+        raise RefusedError(
+            f"{_name(receipt)} is for {receipt.phase}: the plan has {phase or 'no such round'}"
+        )
+    if receipt.account != plan.account(phase):
+        raise RefusedError(
+            f"{_name(receipt)} charged account {receipt.account}: the plan has {plan.account(phase)}"
+        )
+    if receipt.event != plan.event(phase):
+        raise RefusedError(f"{_name(receipt)} charged {receipt.event}: the plan has {plan.event(phase)}")
+    _check_sum(receipt, plan, plan.summed(phase))
+    if not receipt.update_digest:
+        raise RefusedError(f"{_name(receipt)} is open: what was not sealed may not leave its site")
+    if math.isnan(receipt.spent) or receipt.spent < 0 or not 0 < receipt.delta < 1:
+        raise RefusedError(
+            f"{_name(receipt)} says epsilon {receipt.spent} at delta {receipt.delta}: "
+            "expected epsilon ≥ 0 and 0 < delta < 1"
+        )
 
 
 def _needed(number: int, plan: PrivacyPlan, quorum: int) -> int:
@@ -164,28 +187,6 @@ def _events(receipts: Iterable[Receipt], site: str, account: AccountName) -> lis
 
 def _spent(receipts: Sequence[Receipt], account: AccountName) -> float:
     return max((receipt.spent for receipt in receipts if receipt.account == account), default=0.0)
-
-
-def _check_receipt(receipt: Receipt, plan: PrivacyPlan) -> None:
-    phase = plan.phase(receipt.round)
-    if phase is None or receipt.phase is not phase:
-        raise RefusedError(
-            f"{_name(receipt)} is for {receipt.phase}: the plan has {phase or 'no such round'}"
-        )
-    if receipt.account != plan.account(phase):
-        raise RefusedError(
-            f"{_name(receipt)} charged account {receipt.account}: the plan has {plan.account(phase)}"
-        )
-    if receipt.event != plan.event(phase):
-        raise RefusedError(f"{_name(receipt)} charged {receipt.event}: the plan has {plan.event(phase)}")
-    _check_sum(receipt, plan, plan.summed(phase))
-    if not receipt.update_digest:
-        raise RefusedError(f"{_name(receipt)} is open: what was not sealed may not leave its site")
-    if math.isnan(receipt.spent) or receipt.spent < 0 or not 0 < receipt.delta < 1:
-        raise RefusedError(
-            f"{_name(receipt)} says epsilon {receipt.spent} at delta {receipt.delta}: "
-            "expected epsilon ≥ 0 and 0 < delta < 1"
-        )
 
 
 def _check_sum(receipt: Receipt, plan: PrivacyPlan, summed: bool) -> None:

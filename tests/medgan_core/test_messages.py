@@ -45,6 +45,27 @@ def test_a_receipt_survives_json(spent: float, phase: Phase) -> None:
     assert isinstance(read.spent, float)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signature": 5},
+        {"sequence": "x"},
+        {"sequence": True},
+        {"round": 1.5},
+        {"delta": "1e-5"},
+        {"spent": "much"},
+        {"account": ["training"]},
+        {"query": None},
+        {"event": {"noise_multiplier": "1", "sampling_rate": 0.05, "steps": 100}},
+        {"event": {"noise_multiplier": 1.5, "sampling_rate": 0.05, "steps": None}},
+        {"local_event": {"noise_multiplier": [], "sampling_rate": 1, "steps": 1}, "local_spent": 1.0},
+    ],
+)
+def test_a_receipt_with_a_value_of_another_type_cannot_be_read(change: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Receipt.from_json(RECEIPT.to_json() | change)
+
+
 def test_what_a_site_signs_is_all_of_a_receipt_and_survives_json() -> None:
     receipt = replace(RECEIPT, spent=math.inf, update_digest="u")
     signed = replace(receipt, signature="s")

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 from medgan_core.dtypes import BFLOAT16
 from medgan_core.errors import UpdateError
-from medgan_core.messages import Array, Phase, Request, Update
-from server.aggregate import average, check_norm, check_update, total
+from medgan_core.messages import Array, Event, Phase, Request, Update
+from server.aggregate import average, charged, check_charge, check_norm, check_update, total
 from server.state import expected_groups
 from tests.server.making import Federation, answer, federation, sealed, with_groups
 
@@ -111,6 +111,36 @@ def test_missing_and_extra_metrics_are_refused_by_name(check: Callable[[Update],
         UpdateError, match="metric missing: discriminator_accuracy_on_fakes, discriminator_st"
     ):
         check(sealed(replace(good, metrics={"generator_loss": 1.0})))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_metric_that_is_not_finite_is_refused_by_name(
+    check: Callable[[Update], None], good: Update, bad: float
+) -> None:
+    with pytest.raises(UpdateError, match=r"metric generator_loss is -?(nan|inf), expected a finite number"):
+        check(sealed(replace(good, metrics=dict(good.metrics) | {"generator_loss": bad})))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"account": "held_out"}, "charged account held_out: the plan has training"),
+        ({"spent": -1.0}, r"says epsilon -1\.0 at delta"),
+        ({"spent": np.nan}, "says epsilon nan at delta"),
+        ({"delta": 2.0}, r"at delta 2\.0: expected"),
+        ({"repeat": 7}, "is for repeat 7: the plan has fewer"),
+        ({"local_event": Event(1.0, 1.0, 1), "local_spent": 1.0}, "another event than the plan's"),
+    ],
+)
+def test_a_receipt_that_a_release_would_refuse_is_refused_and_not_accounted(
+    of: Federation, good: Update, change: dict[str, Any], reason: str
+) -> None:
+    bad = replace(good, receipt=replace(good.receipt, **change))
+    with pytest.raises(UpdateError, match=f"update of site-1 in round 1: .*{reason}"):
+        check_charge(bad, of.request(), of.plan)
+    assert charged(bad, of.request(), of.plan) is None
+    check_charge(good, of.request(), of.plan)
+    assert charged(good, of.request(), of.plan) == good.receipt
 
 
 @pytest.mark.parametrize("change", [{"round": 2}, {"phase": Phase.EVALUATE}])
