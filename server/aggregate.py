@@ -12,6 +12,9 @@ from medgan_core.messages import Array, Arrays, Groups, Receipt, Request, Update
 from server.parts import PART, each_part
 from server.spill import empty_like, read_part
 
+MOST_PATIENTS = 1e9
+"""More than any site has, as a public bound of what a sum over its patients can be."""
+
 if TYPE_CHECKING:  # the plan needs torch, and sums do not
     from medgan_core.privacy.plan import PrivacyPlan
 
@@ -109,6 +112,20 @@ def check_norm(update: Update, incoming: Groups, bound: float) -> None:
         )
 
 
+def check_statistics(update: Update, deviation: float) -> None:
+    """Refuse a noisy sum over patients that none could make, since each of them counts for 1 at most.
+
+    `deviation` is that of the noise in each number; beyond 64 of them its probability is below e^-2000.
+    """
+    bound = MOST_PATIENTS + 64 * deviation
+    for name, array in update.groups["statistics"].items():
+        if not (largest := float(np.abs(array).max(initial=0))) <= bound:
+            raise UpdateError(
+                f"update of {update.site} in round {update.round}: statistics/{name} holds {largest:.4g}, "
+                f"expected {bound:.4g} at most"
+            )
+
+
 def average(updates: Sequence[Update], weights: Mapping[str, float], group: str) -> dict[str, Array]:
     """The weighted mean of one group over sites, accumulated in float64 (McMahan et al. 2017, FedAvg).
 
@@ -178,8 +195,13 @@ def _check_array(where: str, array: Array, like: Array) -> None:
         raise UpdateError(f"{where}: shape {array.shape}, expected {like.shape}")
     if array.dtype != like.dtype:
         raise UpdateError(f"{where}: dtype {array.dtype}, expected {like.dtype}")
-    if not all(np.isfinite(part).all() for part in _parts(array)):
+    if not finite(array):
         raise UpdateError(f"{where}: holds NaN or infinity")
+
+
+def finite(array: Array) -> bool:
+    """Whether all numbers of an array are finite; memory holds a part of the answer."""
+    return all(bool(np.isfinite(part).all()) for part in _parts(array))
 
 
 def _square_distance(array: Array, like: Array) -> float:

@@ -14,7 +14,7 @@ from medgan_core.gan.task import GanTask
 from medgan_core.messages import Phase, Request, Update
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.privacy.sum_session import Cohort
-from server.aggregate import charged, check_charge, check_norm, check_update
+from server.aggregate import charged, check_charge, check_norm, check_statistics, check_update
 from server.exchange import Answer, Exchange, Refusal
 from server.secure import SecureRound
 from server.spill import Spill
@@ -76,14 +76,17 @@ def _gathered(
         taken = [update.receipt for update in updates]
         spent = [refusal.receipt for refusal in refusals if refusal.receipt is not None]
         state = replace(state, receipts=accounted(state.receipts, taken + spent))
-        if len(updates) < study.quorum:
+        try:
+            if len(updates) < study.quorum:
+                reasons = "; ".join(map(str, refusals)) or "no answer"
+                raise QuorumError(
+                    f"round {request.round}: {len(updates)} acceptable updates, the study needs "
+                    f"{study.quorum} ({reasons}). Mend the sites and resume the run, or lower sites.quorum"
+                )
+            return step(state, updates)
+        except RoundError:
             keep(state)
-            reasons = "; ".join(map(str, refusals)) or "no answer"
-            raise QuorumError(
-                f"round {request.round}: {len(updates)} acceptable updates, the study needs {study.quorum} "
-                f"({reasons}). Mend the sites and resume the run, or lower sites.quorum"
-            )
-        return step(state, updates)
+            raise
     finally:
         spilled.clear()
 
@@ -107,13 +110,13 @@ def _summed(
     attempt = SecureRound(request, plan, plan.rules, cohort, state.attempt, exchange)
     try:
         total = attempt.run(like)
+        return step(state, (), Summed(total, attempt.sites, tuple(attempt.receipts)))
     except RoundError:
         keep(replace(state, attempt=state.attempt + 1, receipts=accounted(state.receipts, attempt.receipts)))
         raise
     finally:
         for refusal in attempt.refusals.values():
             refused(refusal)
-    return step(state, (), Summed(total, attempt.sites, tuple(attempt.receipts)))
 
 
 def accept(
@@ -144,6 +147,8 @@ def accept(
         check_charge(answer, request, plan)
         if request.phase is Phase.TRAIN:
             check_norm(answer, expected, study.aggregation.norm_bound)
+        else:
+            check_statistics(answer, plan.deviation(request.phase))
         if answer.site in updates:
             raise UpdateError(f"{where}: answered twice")
         return answer

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medgan_core.adversarial import ema_decay
 from medgan_core.config import ATTACK_BINS, GATE_SIZE, HELD_OUT_PERCENT, Study
 from medgan_core.device import CPU
+from medgan_core.errors import RoundError
 from medgan_core.evaluate.gate import decide
 from medgan_core.evaluate.histogram import BINS, read_histogram
 from medgan_core.evaluate.means import read_scores
@@ -42,7 +43,7 @@ from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
 from medgan_core.tensors import initial_discriminator, initial_generator, load, state_of, weights_of
-from server.aggregate import total
+from server.aggregate import finite, total
 from server.joint import joint_step
 from server.matching import match_embedding
 from server.momentum import moved
@@ -196,6 +197,7 @@ def server_step(
 
     Networks run on `device`; what is random is drawn on the CPU, but for the classifier's dropout, so that a
     device changes roundings alone.
+    Raises RoundError where a group would not be finite: all sites would be sent it.
     """
     phase = phase_of(study, state.round)
     sites = tuple(sorted(summed.sites if summed else [update.site for update in updates]))
@@ -214,6 +216,7 @@ def server_step(
         groups = _with_discriminator(study, groups, state.round)
     if state.round == study.training_rounds:
         groups = {**groups, **_finished(study, task, groups, device)}
+    _check_finite(state, groups)
     entry = {"round": state.round, "phase": str(phase), "sites": list(sites), **facts}
     return replace(
         state,
@@ -223,6 +226,19 @@ def server_step(
         history=(*state.history, entry),
         attempt=0,
     )
+
+
+def _check_finite(state: FederationState, groups: Groups) -> None:
+    """RoundError with the name of a new group that holds NaN or infinity."""
+    for group, arrays in groups.items():
+        if arrays is state.groups.get(group):
+            continue
+        if wrong := sorted(name for name, array in arrays.items() if not finite(array)):
+            raise RoundError(
+                f"round {state.round}: {group} would hold NaN or infinity ({', '.join(wrong[:3])}) and is "
+                "not kept. Look at what the sites sent and resume the run, or start a new one with lower "
+                "learning rates"
+            )
 
 
 def _statistic(task: GanTask, phase: Phase | None) -> str:

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from medgan_core.dtypes import BFLOAT16
 from medgan_core.errors import UpdateError
 from medgan_core.messages import Array, Event, Phase, Request, Update
-from server.aggregate import average, charged, check_charge, check_norm, check_update, total
+from server.aggregate import average, charged, check_charge, check_norm, check_statistics, check_update, total
 from server.state import expected_groups
 from tests.server.making import Federation, answer, federation, sealed, with_groups
 
@@ -141,6 +141,26 @@ def test_a_receipt_that_a_release_would_refuse_is_refused_and_not_accounted(
     assert charged(bad, of.request(), of.plan) is None
     check_charge(good, of.request(), of.plan)
     assert charged(good, of.request(), of.plan) == good.receipt
+
+
+@pytest.mark.parametrize(
+    ("value", "deviation"), [(1e300, 5.0), (-1.1e9, 0.0), (1e9 + 321, 5.0), (np.nan, 1.0)]
+)
+def test_a_statistic_that_no_patients_could_make_is_refused(
+    good: Update, value: float, deviation: float
+) -> None:
+    bad = replace(good, groups={"statistics": {"embedding": np.array([[1.0, value]])}})
+    with pytest.raises(
+        UpdateError, match=r"update of site-1 in round 1: statistics/embedding holds .* at most"
+    ):
+        check_statistics(bad, deviation)
+
+
+@pytest.mark.parametrize(("value", "deviation"), [(1e9, 0.0), (-1e9 - 319, 5.0), (0.0, 0.0)])
+def test_a_statistic_of_many_patients_and_much_noise_is_accepted(
+    good: Update, value: float, deviation: float
+) -> None:
+    check_statistics(replace(good, groups={"statistics": {"gate": np.array([value])}}), deviation)
 
 
 @pytest.mark.parametrize("change", [{"round": 2}, {"phase": Phase.EVALUATE}])

@@ -6,7 +6,7 @@ from weakref import WeakSet
 import numpy as np
 import pytest
 
-from medgan_core.errors import QuorumError
+from medgan_core.errors import QuorumError, RoundError
 from medgan_core.messages import Request, Update
 from server.rounds import Refusal, accept, federate
 from server.spill import Spill
@@ -119,6 +119,33 @@ def test_what_left_a_site_in_a_round_that_failed_is_accounted_for_once(of: Feder
     by_round = [sorted(r.site for r in kept.latest.receipts if r.round == number) for number in range(4)]
     assert by_round == [[*SITES], *[["site-2", "site-3"]] * 3]
     assert kept.latest.history[0]["sites"] == ["site-2", "site-3"]
+
+
+def huge(update: Update) -> Update:
+    """A finite number that float32 has no room for in its first tensor."""
+    (group, arrays), *_ = update.groups.items()
+    (name, array), *_ = arrays.items()
+    changed = array.copy()
+    changed.flat[0] = 1e300 if array.dtype == np.float64 else np.finfo(array.dtype).max
+    return with_groups(update, {**update.groups, group: {**arrays, name: changed}})
+
+
+def test_a_statistic_beyond_all_patients_is_a_refusal_and_the_round_goes_on(of: Federation) -> None:
+    kept = Kept(of)
+    kept.run(lambda us: [huge(us[0]), *us[1:]] if kept.latest.round in (0, 3) else us)
+    assert {refusal.site for refusal in kept.refusals} == {"site-1"}
+    assert all("at most" in refusal.reason for refusal in kept.refusals)
+    assert [len(entry["sites"]) for entry in kept.latest.history] == [2, 3, 3, 2]
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_group_that_is_not_finite_is_never_kept_and_its_receipts_are() -> None:
+    of = federation(aggregation__server_learning_rate=4.0)
+    kept = Kept(of)
+    with pytest.raises(RoundError, match=r"round 1: (generator|average).* would hold NaN or infinity"):
+        kept.run(lambda us: us if kept.latest.round == 0 else [huge(update) for update in us])
+    assert (kept.latest.round, len(kept.latest.receipts)) == (1, 6)
+    assert all(np.isfinite(a).all() for arrays in kept.latest.groups.values() for a in arrays.values())
 
 
 def test_nobody_answers(of: Federation) -> None:
