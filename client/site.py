@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from client.incoming import Incoming
 from client.round import local_round, noisy_words
 from client.secure import Kept, SumDesk
 from medgan_core.config import Study
@@ -87,6 +88,7 @@ class SiteWorker:
         self.note = note
         self.worked = 0.0
         self.plan = PrivacyPlan.of(study, card.unit)
+        self._incoming = Incoming(study, self.task)
         self.accounts: dict[AccountName, str] = {
             "training": ledger.enrol(self.site.training.patients),
             "held_out": ledger.enrol(self.site.held_out.patients),
@@ -113,7 +115,8 @@ class SiteWorker:
     def answer(self, request: Request) -> Update:
         """Charge, compute, seal, return; or replay what was sealed for this request.
 
-        Raises RefusedError (budget, or another request in the same round) before any data is touched.
+        Raises RefusedError (budget, another request in the same round, or one that lacks what the round
+        needs) before any data is touched.
         """
         self.worked = 0.0
         self._check(request)
@@ -121,6 +124,8 @@ class SiteWorker:
             raise RefusedError(
                 f"round {request.round}: {request.phase} leaves this site in secure sums alone"
             )
+        if self._sealed(request) is None:
+            self._incoming.check(request)
         kept = self._kept(request)
         charge = self._charge(request)
         if charge.state == "sealed":
@@ -142,10 +147,10 @@ class SiteWorker:
         return self._mask(request, asked, desk) if asked.stage is Stage.MASK else desk.reply(request, asked)
 
     def _mask(self, request: Request, asked: SumStage, desk: SumDesk) -> Update:
-        sealed = self.ledger.sealed(request.run, request.round, request.phase, request.digest())
-        if sealed is not None:
+        if (sealed := self._sealed(request)) is not None:
             return self._replay(request, sealed)
         session, party = desk.received(request, asked)
+        self._incoming.check(request)
         receipt = self._charge(request, request.query()).receipt
         began, watch = time.monotonic(), self.plan.watch(request.phase)
         words = noisy_words(
@@ -190,6 +195,9 @@ class SiteWorker:
             raise IntegrityError(f"{where} is of another run than {self.run}")
         if request.plan != self.plan.digest():
             raise IntegrityError(f"{where} names another privacy plan than the study")
+
+    def _sealed(self, request: Request) -> Receipt | None:
+        return self.ledger.sealed(request.run, request.round, request.phase, request.digest())
 
     def _charge(self, request: Request, query: str = "") -> Charge:
         name = self.plan.account(request.phase)

@@ -42,6 +42,7 @@ from medgan_core.privacy.embedding import Embedding, Features
 from medgan_core.privacy.grid import total_deviation
 from medgan_core.privacy.plan import PrivacyPlan
 from medgan_core.seeds import Seeds
+from medgan_core.sending import sent_groups
 from medgan_core.tensors import initial_discriminator, initial_generator, load, state_of, weights_of
 from server.aggregate import finite, total
 from server.joint import joint_step
@@ -50,14 +51,6 @@ from server.momentum import moved
 from server.robust import combined
 
 _CALIBRATION_FAKES = 4096
-_SENT: dict[Phase, tuple[str, ...]] = {
-    Phase.ONE_SHOT: (),
-    Phase.TRAIN: ("generator", "discriminator", "statistics"),
-    Phase.GATE: ("classifier_one_shot", "classifier_refined"),
-    Phase.EVALUATE: ("classifier",),
-    Phase.ATTACK: ("release", DISCRIMINATORS),
-    Phase.CONTROL: ("release", DISCRIMINATORS),
-}
 _WITNESSES = 8
 CANDIDATES = ("one_shot", "refined")
 """The generators between which the gate chooses."""
@@ -156,12 +149,8 @@ def next_request(study: Study, plan: PrivacyPlan, state: FederationState) -> Req
     phase = phase_of(study, state.round)
     if phase is None:
         return None
-    asked = ("release",) if phase is Phase.EVALUATE and not study.free_fakes else _SENT[phase]
-    sent = [name for name in asked if study.share == "both" or name != "discriminator"]
-    if study.joint and phase is Phase.TRAIN:
-        sent = ["discriminator"]
-    sent = [name for name in sent if name in state.groups]
-    return Request(state.run, state.round, phase, plan.digest(), {name: state.groups[name] for name in sent})
+    groups = {name: state.groups[name] for name in sent_groups(study, phase)}
+    return Request(state.run, state.round, phase, plan.digest(), groups)
 
 
 def expected_groups(study: Study, task: GanTask, state: FederationState) -> Groups:

@@ -14,7 +14,7 @@ from torch import Tensor
 import client.site
 from client.round import noisy_words
 from medgan_core.config import Study
-from medgan_core.errors import IntegrityError, RefusedError
+from medgan_core.errors import IntegrityError, QuorumError, RefusedError
 from medgan_core.messages import Phase, Request, Stage
 from medgan_core.privacy.book_keeping import BookKeeper
 from medgan_core.privacy.grid import STEPS, sensitivity_of_gradients, total_deviation
@@ -182,3 +182,13 @@ def test_the_study_says_when_steps_are_joint() -> None:
 
     assert said("gradient").training_rounds == 2 * 2
     assert said("both").training_rounds == 2
+
+
+def test_a_step_whose_request_lacks_the_discriminator_is_not_charged(hospitals: Hospitals) -> None:
+    state = in_training(hospitals.of)
+    bare = replace(state, groups={**state.groups, "discriminator": {}})
+    with pytest.raises(QuorumError, match="the request's discriminator: missing"):
+        hospitals.sum(bare).run(np.zeros(hospitals.of.study.discriminator_size))
+    assert "charge" not in hospitals.kinds(ONE)
+    hospitals.sum(state).run(np.zeros(hospitals.of.study.discriminator_size))
+    assert hospitals.kinds(ONE)[-2:] == ["charge", "seal"]

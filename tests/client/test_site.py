@@ -21,6 +21,7 @@ from medgan_core.errors import (
     LedgerError,
     MedGANError,
     ReceiptError,
+    RefusedError,
 )
 from medgan_core.messages import METRICS, Groups, Phase, Update
 from medgan_core.record import load_groups
@@ -182,6 +183,26 @@ def test_what_is_refused_touches_no_data_and_spends_nothing(desk: Desk) -> None:
     assert data.looked == []
     assert desk.spent == 0
     assert desk.kinds[-1] == "hold"
+
+
+def test_a_request_that_lacks_something_is_not_charged_and_the_corrected_one_is_answered(desk: Desk) -> None:
+    asked, entries = request(1), desk.kinds
+    groups = {name: arrays for name, arrays in asked.groups.items() if name != "statistics"}
+    with pytest.raises(RefusedError, match="groups: missing: statistics"):
+        desk.worker.answer(replace(asked, groups=groups))
+    assert (desk.kinds, desk.spent) == (entries, 0)
+    desk.worker.answer(asked)
+    assert desk.kinds == [*entries, "charge", "seal"]
+
+
+def test_a_sealed_round_is_replayed_whatever_is_checked_of_requests_since(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk.worker.answer(request(1))
+    monkeypatch.setattr(desk.worker._incoming, "check", crash)
+    assert same(desk.worker.answer(request(1)), first)
+    with pytest.raises(CrashError):
+        desk.worker.answer(request(2))
 
 
 def test_where_the_charge_cannot_be_written_no_data_is_touched(

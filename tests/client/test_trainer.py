@@ -21,6 +21,7 @@ from medgan_core.errors import (
     IntegrityError,
     LedgerError,
     MedGANError,
+    PolicyError,
     ReceiptError,
     RefusedError,
 )
@@ -218,7 +219,7 @@ def test_rounds_are_answered_signed_logged_and_replayed(desk: Trainer) -> None:
     again = desk.handle(request(0))
     assert isinstance(again, Update)
     assert (again.digest(), again.receipt) == (first.digest(), first.receipt)
-    with pytest.raises(ReceiptError):
+    with pytest.raises(PolicyError, match="not expected: x"):
         desk.handle(replace(request(0), groups={"x": {"y": np.zeros(1)}}))
     asked = [note.facts["repeated"] for note in Diary(desk.folder.log).notes() if note.kind == "asked"]
     assert asked == [False, True, False]
@@ -226,6 +227,19 @@ def test_rounds_are_answered_signed_logged_and_replayed(desk: Trainer) -> None:
     assert left[0]["bytes"] == left[1]["bytes"] > first.groups["statistics"]["embedding"].nbytes
     assert left[0]["seconds"] > 0
     assert left[1]["seconds"] == 0  # a replay works on no data
+
+
+def test_another_request_for_a_round_that_was_charged_is_refused(desk: Trainer) -> None:
+    asked = request(1)
+    desk.handle(asked)
+    changed = {name: array + 1 for name, array in asked.groups["generator"].items()}
+    with pytest.raises(ReceiptError):
+        desk.handle(replace(asked, groups={**asked.groups, "generator": changed}))
+
+
+def test_the_coordinator_is_told_what_its_request_lacks(desk: Trainer) -> None:
+    groups = {name: arrays for name, arrays in request(1).groups.items() if name != "statistics"}
+    assert "groups: missing: statistics" in told(desk, replace(request(1), groups=groups))
 
 
 @pytest.mark.parametrize("share", ["both", "generator"])
