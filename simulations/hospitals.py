@@ -92,9 +92,7 @@ def open_sites(
     archive = read_archive(study.data, root, name=study.name)
     _check_size(study, archive)
     if archive.site_of is not None and study.sites.assign == "dirichlet":
-        say(
-            'the manifest\'s column site is not used: sites.assign = "manifest" keeps patients at their sites'
-        )
+        say('the manifest has a column site that is not used: sites.assign = "manifest" would take it')
     sites = partition(archive, study, Seeds(study.seed))
     if alone := [site.name for site in sites if not len(site.held_out)]:
         raise ConfigError(

@@ -80,7 +80,7 @@ def test_phantoms_are_made_once_and_are_public(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("assign", "count"), [("dirichlet", 1), ("manifest", 0)])
 def test_a_column_of_sites_that_is_not_used_is_told_once(tmp_path: Path, assign: str, count: int) -> None:
-    rows = [[f"{i}.png", f"p{i}", "ab"[i % 2], ["north", "south"][i // 20]] for i in range(40)]
+    rows = [[f"{i}.png", f"p{i}", "ab"[i % 2], ["north", "south"][i % 2]] for i in range(40)]
     for i, row in enumerate(rows):
         write_image(tmp_path / "set" / row[0], seed=i)
     write_csv(tmp_path / "set" / "manifest.csv", [["file", "patient", "label", "site"], *rows])
