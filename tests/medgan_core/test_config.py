@@ -363,7 +363,7 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
 @given(
     epsilon=st.floats(1e-3, 1e3),
     cap=st.one_of(st.floats(0.1, 100), st.just(math.inf)),
-    classes=st.lists(st.text(max_size=5), max_size=4, unique=True),
+    classes=st.lists(st.text(max_size=5).filter(str.strip), max_size=4, unique=True),
     weights=st.one_of(st.just([]), st.lists(st.floats(0.1, 10), min_size=3, max_size=3)),
     noise=st.one_of(st.none(), st.floats(0.1, 10)),
     patients=st.one_of(st.none(), st.integers(1, 999)),
