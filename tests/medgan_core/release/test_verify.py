@@ -193,7 +193,7 @@ def test_private_on_the_card_and_infinite_in_the_receipts(public_folder: Path) -
     [
         ("discriminator_steps = 3", "discriminator_steps = 4", r"card.json: steps of the plan is 3"),
         ("epsilon = 10.0", "epsilon = 5.0", r"card.json: evaluation_noise_multiplier of the plan"),
-        ("epsilon = 10.0", "epsilon = 1e-9", r"study.toml: evaluation.epsilon"),
+        ("epsilon = 10.0", "epsilon = 1e-9", r"study.toml: privacy.epsilon = 1e-09"),
         ("epsilon = 10.0", "epsilon = -1", r"study.toml cannot be read"),
         ('name = "tiny"', 'name = "other"', r"card.json: study is 'tiny'"),
     ],
