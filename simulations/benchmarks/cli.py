@@ -83,7 +83,7 @@ def memory(
 def matching(
     results: Annotated[Path, typer.Option(help="The file for the figures.")] = Path("docs/matching.json"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    sides: Annotated[str, typer.Option(help="Pixels a side, by commas.")] = "28,64,128",
+    sides: Annotated[str, typer.Option(help="Pixels a side, by commas.")] = "28,64",
 ) -> None:
     """Time of one step that matches the generator to what was released, compiled or not."""
     from medgan_core.device import choose

@@ -27,7 +27,7 @@ from simulations.benchmarks.engine import show
 from simulations.benchmarks.performance import rewrite
 from simulations.shipped import study_path
 
-SIDES = (28, 64, 128)
+SIDES = (28, 64)
 PRECISIONS = ("float32", "bfloat16")
 _WARM = 2
 
