@@ -57,13 +57,22 @@ def over_sites(rows: Sequence[Row]) -> bytes:
 
 def _picture(rows: Sequence[Row], axis: _Axis) -> bytes:
     known = [one for one in summaries(rows) if one.method in METHODS]
-    studies = sorted({one.study for one in known})
+    studies = _of_most_places(known, axis)
     with plain_fonts():
         figure = Figure(figsize=(7.5 * max(len(studies), 1), 4.8), dpi=100, layout="constrained")
         panels = figure.subplots(1, max(len(studies), 1), squeeze=False)[0]
         for axes, study in zip(panels, studies, strict=False):
             _panel(axes, study, [one for one in known if one.study == study], axis)
         return png(figure)
+
+
+def _of_most_places(known: Sequence[Summary], axis: _Axis) -> list[str]:
+    """The studies with three places along the axis or more, since fewer are no curve; all where none has."""
+    places: dict[str, set[float]] = {one.study: set() for one in known}
+    for one in known:
+        if not axis.flat(one):
+            places[one.study].add(axis.along(one))
+    return sorted(study for study in places if len(places[study]) >= 3) or sorted(places)
 
 
 def _panel(axes: Axes, study: str, known: Sequence[Summary], axis: _Axis) -> None:

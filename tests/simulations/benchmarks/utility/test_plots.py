@@ -89,3 +89,10 @@ def test_the_same_rows_give_the_same_bytes(draw: Callable[[Sequence[Row]], bytes
 )
 def test_few_rows_are_drawn_too(draw: Callable[[Sequence[Row]], bytes], made: list[Row]) -> None:
     assert draw(made).startswith(b"\x89PNG")
+
+
+def test_a_study_of_two_places_has_no_panel_beside_one_of_more(drawn: Drawn) -> None:
+    few = [replace(one, study="few") for one in rows() if one.epsilon in (1.0, 10.0)]
+    titles = [axes.get_title(loc="left") for axes in drawn(over_epsilon, [*rows(), *few])]
+    assert titles == ["mnist, 3 sites"]
+    assert [axes.get_title(loc="left") for axes in drawn(over_epsilon, few)] == ["few, 3 sites"]
