@@ -113,8 +113,7 @@ class PrivacyLedger:
 
         A new patient inherits what the others have spent; a cohort that touches several accounts merges them;
         a cohort without a known patient gets a new account. DataError for a cohort without patients.
-        Every call is an entry, also of a cohort that is known: receipts tell the length of the chain, which
-        must not say who is new.
+        Every call is an entry: receipts tell the length of the chain, which must not say who is new.
         """
         pseudonyms = {self._key.pseudonym(patient) for patient in patients}
         if not pseudonyms:

@@ -8,9 +8,10 @@ began and ended goes to `marks.jsonl` in the run's folder, by the monotonic cloc
 import json
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
@@ -53,21 +54,14 @@ class EchoingContact(Contact):
         self._marks = path
         return self
 
-    def exchange(
-        self,
-        request: Request,
-        seconds: float,
-        quorum: int,
-        awaited: Collection[str] = (),
-        grace: float = 0.0,
-    ) -> Iterator[Answer]:
+    def exchange(self, request: Request, *limits: Any, **named: Any) -> Iterator[Answer]:
         """As every coordinator's, after two echoes of the request."""
         self._mark("begun", request.round)
         if request.phase is Phase.TRAIN:
             for salt, what in enumerate(("prepared", "echoed"), 1):
                 self._echo(request, 2 * request.round + salt)
                 self._mark(what, request.round)
-        for answer in super().exchange(request, seconds, quorum, awaited, grace):
+        for answer in super().exchange(request, *limits, **named):
             self._mark("answered", request.round)
             yield answer
 
