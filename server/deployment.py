@@ -6,7 +6,7 @@ killed anywhere is followed by another one that does the same again: sites repla
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,10 +24,11 @@ from medgan_core.errors import (
     RoundError,
 )
 from medgan_core.gan.tasks import make_task
-from medgan_core.messages import Request, float_to_json
+from medgan_core.messages import Request, Update, float_to_json
 from medgan_core.privacy.sum_session import Cohort
 from medgan_core.proposals import NOT_NOW, Farewell, Proposal
 from medgan_core.record import RunFolder, read_json, write_json
+from server.aggregate import charged
 from server.enrolment import enrolled
 from server.exchange import Answer, Refusal, StoppedError
 from server.finish import finish
@@ -39,7 +40,7 @@ from server.rounds import federate
 from server.run_file import OVER, SITES, RunFiles, SiteStanding, State
 from server.secure import awaited, least_answers
 from server.settings import DEVICE
-from server.state import FederationState, initial_state, phase_of
+from server.state import FederationState, accounted, initial_state, phase_of
 
 if TYPE_CHECKING:
     from server.contact import Contact
@@ -165,6 +166,8 @@ class Deployment:
             self._keep(contact, now, latest)
             latest = now
 
+        if len(noted := accounted(latest.receipts, self.files.receipts)) > len(latest.receipts):
+            keep(replace(latest, receipts=noted))  # of a round in which the process before this one died
         device = self._device()
         attempt = _Attempts(study.deployment.attempts, study.deployment.approval_timeout)
         while phase_of(study, latest.round) is not None:
@@ -213,9 +216,22 @@ class Deployment:
             answers = contact.exchange(request, timeout, self.study.quorum)
         for answer in answers:
             if not isinstance(answer, Refusal):
+                self._note(answer, request)
                 self.files.change(answer.site, answer="approved", reason="")
             yield answer
             del answer  # or two would be in memory while the next one comes
+
+    def _note(self, answer: Answer, request: Request) -> None:
+        """Write what the site was charged for: it may be gone when another process follows this one."""
+        plan = self.roster.plan
+        if plan and isinstance(answer, Update) and (receipt := charged(answer, request, plan)):
+            try:
+                self.files.note_receipt(receipt)
+            except OSError as error:
+                raise MedGANError(
+                    f"{self.run.name}: the receipt of {answer.site} could not be kept: "
+                    f"{error.strerror}. Free some room on this disk, then resume"
+                ) from error
 
     def _keep(self, contact: "Contact", now: FederationState, before: FederationState) -> None:
         """Make a state durable, then all that can be made from it again."""

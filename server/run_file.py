@@ -4,6 +4,7 @@
     submitted.json Flower's run of it     stop        a person wants it to end
     serving.lock   held by who serves it  refusals.jsonl  what sites gave instead of an answer, so far
     untold.json    the sites that have not heard of its end
+    receipts.jsonl what sites were charged for, written as their answers arrive
 
 `standing.json` and `sites.json` are written by whoever holds the lock, `submitted.json` by `up`.
 """
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from medgan_core.messages import Receipt
 from medgan_core.record import RunFolder, read_json, write_atomically, write_json
 from server.folder import held, is_held
 
@@ -73,6 +75,7 @@ class RunFiles:
         self._submitted = run.path / "submitted.json"
         self._stop = run.path / "stop"
         self._refusals = run.path / "refusals.jsonl"
+        self._receipts = run.path / "receipts.jsonl"
         self._untold = run.path / "untold.json"
         self._served = run.path / "serving.json"
         self._lock = run.path / "serving.lock"
@@ -129,6 +132,23 @@ class RunFiles:
         # On a full disk the run itself says so, when its state cannot be kept.
         with suppress(OSError), self._refusals.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def note_receipt(self, receipt: Receipt) -> None:
+        """Append what a site was charged for, durably, before anything else is made of its answer."""
+        # Two lines' ends: the line before it may have been cut by a crash.
+        with self._receipts.open("a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps(receipt.to_json())}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """All that were noted, also in rounds that came to nothing. A line cut by a crash is left out."""
+        found = []
+        for line in self._receipts.read_bytes().splitlines() if self._receipts.is_file() else ():
+            with suppress(ValueError):
+                found.append(Receipt.from_json(json.loads(line)))
+        return tuple(found)
 
     @property
     def submitted(self) -> Submission | None:

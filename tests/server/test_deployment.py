@@ -1,5 +1,6 @@
 """A deployed run over a grid in this process: real sites, real journal; nodes that come, go and lie."""
 
+import errno
 import json
 import threading
 import time
@@ -17,7 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.reasons import reason_for_coordinator
 from medgan_core.envelope import Answered, Asked
 from medgan_core.errors import MedGANError, RefusedError
-from medgan_core.messages import Request, Stage, Update
+from medgan_core.messages import Receipt, Request, Stage, Update
 from medgan_core.proposals import Farewell, Proposal, Standing
 from medgan_core.record import RunFolder, read_json
 from medgan_core.release.trust import Trust, TrustedKey
@@ -28,6 +29,7 @@ from server.coordinator import serve
 from server.enrolment import enrol, revoke
 from server.flower_state import prepare
 from server.folder import CoordinatorFolder
+from server.heads import known_heads
 from server.run_file import RunFiles
 from server.settings import Settings
 from server.start import resume, start, stop
@@ -326,6 +328,66 @@ def test_a_coordinator_that_is_killed_in_any_round_loses_nothing_and_charges_not
     assert (before.state, hospitals.files.rounds_done) == ("running", number)
     hospitals.serve()
     assert hospitals.files.standing.state == "finished"
+    assert hospitals.charges() == [4, 4]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_left_a_site_counts_when_its_coordinator_is_killed_and_the_site_is_gone_for_good(
+    made: Callable[..., Hospitals], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    hospitals = made(sites__quorum=1, deployment__round_timeout=1.0)
+    note = RunFiles.note_receipt
+
+    def note_and_die(files: RunFiles, receipt: Receipt) -> None:
+        note(files, receipt)
+        if (receipt.site, receipt.round) == ("site-1", number):
+            raise Killed
+
+    monkeypatch.setattr(RunFiles, "note_receipt", note_and_die)
+    with pytest.raises(Killed):
+        hospitals.serve()
+    monkeypatch.setattr(RunFiles, "note_receipt", note)
+
+    def reply(site: TestSite, asked: Asked) -> Answered | None:
+        return None if site.number == 1 and isinstance(asked, Request) else site.handle(asked)
+
+    hospitals.serve(reply)
+    assert hospitals.files.standing.state == "finished", hospitals.files.standing
+    kept = read_json(hospitals.run.release / "receipts.json")
+    told = [receipt["round"] for receipt in kept if receipt["site"] == "site-1"]
+    assert told == list(range(number + 1))
+    assert len(told) == hospitals.charges()[0]
+    assert known_heads(hospitals.folder.heads, SITES)["site-1"]["sequence"] == max(
+        receipt["sequence"] for receipt in kept if receipt["site"] == "site-1"
+    )
+    verify_release(hospitals.run.release)
+
+
+def test_a_receipt_cut_off_by_a_crash_hides_none_after_it(made: Callable[..., Hospitals]) -> None:
+    hospitals = made()
+    hospitals.serve()
+    noted = hospitals.files.receipts
+    path = hospitals.run.path / "receipts.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    hospitals.files.note_receipt(noted[0])
+    assert hospitals.files.receipts == (*noted[:-1], noted[0])
+
+
+def test_a_run_pauses_where_a_receipt_finds_no_room(
+    made: Callable[..., Hospitals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospitals = made()
+
+    def full(files: RunFiles, receipt: Receipt) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFiles, "note_receipt", full)
+        hospitals.serve()
+    assert hospitals.files.standing.state == "paused"
+    assert "the receipt of site-1 could not be kept: No space left" in hospitals.files.standing.reason
+    resume(hospitals.folder, hospitals.run.name)
+    hospitals.serve()
     assert hospitals.charges() == [4, 4]
 
 
