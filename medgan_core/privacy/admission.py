@@ -63,5 +63,7 @@ def _reasons(layer: nn.Module) -> Iterator[str]:
         yield "it has both weights and buffers"
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
         yield "a hook may change what goes through it"
+    if isinstance(layer, nn.EmbeddingBag):
+        yield "Opacus's sampler counts a row that a bag names twice but once; Embedding and a mean would do"
     if isinstance(layer, nn.Embedding) and (layer.max_norm or layer.scale_grad_by_freq or layer.sparse):
         yield "an embedding with max_norm, scale_grad_by_freq or sparse looks at the whole batch"

@@ -54,12 +54,20 @@ def _padded(layer: Any, x: Tensor) -> Tensor:
     return padded
 
 
-def _windows(layer: Any, padded: Tensor, space: tuple[int, ...]) -> Tensor:
-    """The window below each position of `space`: [n, groups, positions, kernel · channels of a group].
+def _padded_last(layer: Any, x: Tensor) -> Tensor:
+    """The same with channels last, contiguous; zeros are laid around while channels move, in one copy."""
+    if layer.padding_mode != "zeros":
+        return _padded(layer, x).movedim(1, -1).contiguous()
+    around = [0, 0, *layer._reversed_padding_repeated_twice]
+    return functional.pad(x.movedim(1, -1), around).contiguous()
+
+
+def _windows(layer: Any, x: Tensor, space: tuple[int, ...]) -> Tensor:
+    """The window of padded `x` at each position of `space`: [n, groups, positions, kernel · its channels].
 
     Channels lie together, so that long runs are copied: several times faster than `unfold` on a CPU.
     """
-    x = padded.movedim(1, -1).contiguous()
+    x = _padded_last(layer, x)
     n, *along, _ = x.stride()
     channels = x.shape[-1] // layer.groups
     step = [a * b for a, b in zip(along, layer.stride, strict=True)]
@@ -75,12 +83,12 @@ def _positions(layer: Any, x: Tensor) -> Tensor:
 
 
 def _conv_factors(layer: Any, a: Tensor, g: Tensor) -> Factors:
-    return _positions(layer, g), _windows(layer, _padded(layer, a), g.shape[2:])
+    return _positions(layer, g), _windows(layer, a, g.shape[2:])
 
 
 def _transposed_factors(layer: Any, a: Tensor, g: Tensor) -> Factors:
     """A transposed convolution is the other way round: its output is what the windows slide over."""
-    return _positions(layer, a), _windows(layer, _padded(layer, g), a.shape[2:])
+    return _positions(layer, a), _windows(layer, g, a.shape[2:])
 
 
 def _conv_total(layer: Any, a: Tensor, g: Tensor) -> Tensor:

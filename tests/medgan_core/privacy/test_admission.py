@@ -77,6 +77,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a subclass": (lambda: Centred(4, 4), "1: Centred.*nothing knows their gradients"),
     "recurrent": (lambda: nn.LSTM(4, 4), "1: LSTM.*nothing knows their gradients"),
     "attention": (lambda: nn.MultiheadAttention(4, 2), "1: MultiheadAttention"),
+    "bag": (lambda: nn.EmbeddingBag(4, 4), "1: EmbeddingBag.*names twice"),
     "slope": (lambda: nn.PReLU(), "1: PReLU.*nothing knows their gradients"),
     "bilinear": (lambda: nn.Bilinear(4, 4, 4), "1: Bilinear"),
     "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), r"1: Parametrized"),

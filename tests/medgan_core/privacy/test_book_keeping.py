@@ -198,6 +198,47 @@ def test_random_convolutions_agree_with_gradients_image_by_image(data: st.DataOb
     agree(found, clipped_sum(by_vmap(network, score, images, labels), owner, 0.3))
 
 
+@st.composite
+def random_networks(draw: st.DrawFn) -> Made:
+    """One to four layers of any supported kind, with activations, and the shape that they work on."""
+    space, width, size = draw(st.integers(0, 3)), 4, 4
+    layers: list[nn.Module] = []
+    shape = (width, *[size] * space) if space else (3, width)
+    if not space and draw(st.booleans()):
+        layers, shape = [Tokens(), nn.Embedding(7, width)], (4,)
+    for _ in range(draw(st.integers(1, 3))):
+        kinds = ["group", "conv", "transposed", *(["instance"] if size > 1 else [])]
+        kind = draw(st.sampled_from(kinds if space else ["linear", "layer", "rms"]))
+        options: Any = {"bias": draw(st.booleans())}
+        if kind in ("conv", "transposed"):
+            stride, options["groups"] = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+            made_by = getattr(nn, f"Conv{'Transpose' if kind == 'transposed' else ''}{space}d")
+            layers.append(made_by(width, 6, 3, stride, 1, **options))
+            width, size = 6, (size - 1) * stride + 1 if kind == "transposed" else (size - 1) // stride + 1
+        elif kind == "group":
+            layers.append(nn.GroupNorm(2, width))
+        elif kind == "instance":
+            layers.append(getattr(nn, f"InstanceNorm{space}d")(width, affine=True))
+        elif kind == "linear":
+            layers.append(nn.Linear(width, 6, **options))
+            width = 6
+        else:
+            layers.append(nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6))
+        layers.append(nn.Tanh())
+    network = nn.Sequential(*layers).double()
+    return lambda: network, shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_networks(), st.integers(0, 100), st.lists(st.integers(0, 4), min_size=7, max_size=7))
+def test_random_networks_agree_with_both_references(case: Made, seed: int, owners: list[int]) -> None:
+    network, images, labels = made(case, seed)
+    owner = torch.tensor(owners)
+    found = BookKeeper(network).clipped_sum(score, images, labels, owner, 0.3)
+    for reference in (by_vmap, by_opacus):
+        agree(found, clipped_sum(reference(network, score, images, labels), owner, 0.3))
+
+
 def test_a_network_may_be_called_several_times_in_a_loss() -> None:
     def loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         planes: Tensor = network(images)

@@ -49,6 +49,15 @@ def test_norms_and_sums_are_by_patient_over_all_calls(
         assert torch.allclose(found.weighted(multipliers).double(), total, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("counts", "positions", "by_gram"), [([1], 15, True), ([1], 16, False), ([2], 7, True), ([2], 8, False)]
+)
+def test_the_cheaper_way_to_a_norm_is_taken(counts: list[int], positions: int, by_gram: bool) -> None:
+    """Gram matrices take 2 t² (o + p) multiplications at the price of two, gradients t o p: o = p = 64."""
+    rows = torch.ones(sum(counts), 1, positions, 64)
+    assert WeightGradients(factors, [(rows, rows)], counts).by_gram is by_gram
+
+
 def test_gram_matrices_see_what_is_left_when_large_terms_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "_FLOAT64_COST", 0)
     a, g = taps(0, images=2)
