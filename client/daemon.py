@@ -20,6 +20,7 @@ from client.node_folder import Account, Handover, hand_over, make_home, read_han
 from client.reception import check_place
 from medgan_core.envelope import Answered, Asked, Envelope, answer_to_envelope, asked_from_envelope
 from medgan_core.errors import InputError
+from medgan_core.memory import keeping_freed_memory
 from medgan_core.supervision import Backoff, Command, Supervisor, stopped_by_signals
 from medgan_core.terminal import run as run_terminal
 
@@ -180,7 +181,7 @@ def site_commands(
     trainer = Command(
         "trainer",
         lambda: [*start, "trainer", *named],
-        dict(os.environ) | {"PYTHONPATH": code},
+        keeping_freed_memory(os.environ) | {"PYTHONPATH": code},
         logs / "trainer.log",
         grace=_GRACE + 10,
         backoff=Backoff(first=1.0, most=30.0),

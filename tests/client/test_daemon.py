@@ -1,5 +1,6 @@
 """What `medgan-client run` puts together; the processes themselves are in tests/scenarios."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from client.metrics import TrainerMetrics
 from client.node_folder import Account
 from medgan_core.envelope import Answered, Asked, answer_from_envelope, asked_to_envelope
 from medgan_core.errors import BudgetError, ConfigError, InputError
+from medgan_core.memory import SETTINGS, keeping_freed_memory
 from medgan_core.messages import Event, Phase, Receipt, Request, Update
 from medgan_core.proposals import Farewell, Standing
 from tests.client.sites import make_site
@@ -73,6 +75,8 @@ def test_the_node_child_has_its_user_and_a_clean_environment(
     trainer, node = daemon.site_commands(tmp_path, tmp_path / "home", tmp_path / "logs", account, "nobody")
     assert (trainer.user, node.user, node.groups) == (None, 65534, (65534,))
     assert trainer.env["PACS_PASSWORD"] == "hush"
+    assert dict(trainer.env) == keeping_freed_memory(os.environ) | {"PYTHONPATH": trainer.env["PYTHONPATH"]}
+    assert not SETTINGS.keys() & node.env.keys()  # it trains nothing
     assert "hush" not in str(node.env)
     assert [*trainer.argv()][-4:] == ["--only", "trainer", "--node-user", "nobody"]
     assert [*node.argv()][-4:] == ["--only", "node", "--node-home", str(tmp_path / "home")]
