@@ -1,4 +1,4 @@
-"""Defaults that go by a study's public facts: whether it is private, and how large its images are."""
+"""Defaults that go by a study's public facts: whether it is private, its images' size and its classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,21 +60,40 @@ LARGE_IMAGES: dict[str, dict[str, Any]] = {
 """What images of more than `LARGE_SIDE` pixels a side have for defaults: a step of theirs takes long."""
 
 
+MANY_CLASSES = 8
+_FAKES_OF_A_CLASS = 15
+_BATCHES = (128, 256)
+
+
+def of_many_classes(classes: int) -> dict[str, dict[str, Any]]:
+    """What a study of `MANY_CLASSES` classes and more has for defaults, each of which is to be learned.
+
+    Fakes of every class in a step, as far as its time allows, and many small steps, which come closer to what
+    was released than few large ones.
+    """
+    if classes < MANY_CLASSES:
+        return {}
+    least, most = _BATCHES
+    return {"one_shot": {"iterations": 3500, "batch": min(max(_FAKES_OF_A_CLASS * classes, least), most)}}
+
+
 def defaults_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a study with the defaults of its public facts; what it says itself stays.
 
-    The task's come first, then those of a study without privacy, and of its images.
+    The task's come first, then those of a study without privacy, of its images and of its classes.
     """
     privacy, data, task = body.get("privacy"), body.get("data"), str(body.get("task", "synthesis"))
     off = isinstance(privacy, Mapping) and privacy.get("mode") == "off"
     of_privacy = OF_TASK_WITHOUT_PRIVACY if off else OF_TASK_PRIVATE
     side = data.get("image_size") if isinstance(data, Mapping) else None
     large = isinstance(side, int) and side > LARGE_SIDE
+    classes = data.get("classes") if isinstance(data, Mapping) else None
     tables = (
         of_privacy.get(task, {}),
         OF_TASK.get(task, {}),
         WITHOUT_PRIVACY if off else {},
         LARGE_IMAGES if large else {},
+        of_many_classes(len(classes)) if isinstance(classes, list | tuple) else {},
     )
     for table in tables:
         body = with_defaults(body, table)

@@ -16,6 +16,7 @@ from medgan_core.config import (
 )
 from medgan_core.defaults import (
     LARGE_IMAGES,
+    MANY_CLASSES,
     OF_TASK,
     OF_TASK_PRIVATE,
     OF_TASK_WITHOUT_PRIVACY,
@@ -92,6 +93,19 @@ def test_large_images_have_smaller_defaults_and_what_is_written_still_counts() -
     assert large.training.generator_width == LARGE_IMAGES["training"]["generator_width"]
     assert large.one_shot.iterations == 7
     assert changed(data__image_size=64, privacy__mode="off").training.discriminator_width == 32
+
+
+@pytest.mark.parametrize(("classes", "batch"), [(7, 128), (8, 128), (9, 135), (14, 210), (100, 256)])
+def test_many_classes_have_more_and_fuller_matching_steps(classes: int, batch: int) -> None:
+    names = [f"{number}" for number in range(classes)]
+    asked = changed(data__classes=names).one_shot
+    few = changed(data__classes=names[:2]).one_shot
+    assert (asked.batch, few.batch) == (batch, 128)
+    assert (asked.iterations > few.iterations) is (classes >= MANY_CLASSES)
+    large = changed(data__classes=names, data__image_size=64).one_shot
+    assert (large.batch, large.iterations) == (batch, LARGE_IMAGES["one_shot"]["iterations"])
+    written = changed(data__classes=names, one_shot__iterations=7, one_shot__batch=40).one_shot
+    assert (written.iterations, written.batch) == (7, 40)
 
 
 @pytest.mark.parametrize("mode", ["dp", "off"])
