@@ -60,8 +60,6 @@ def filled(images: Tensor, holes: Tensor) -> Tensor:
     From coarse to fine (Gortler et al. 1996, "The Lumigraph", section 3.4, pull and push), then by steps of
     conjugate gradients towards the least squared Laplacian, the biharmonic solution.
     """
-    if not holes.any():
-        return images
     known = (~holes).to(images.dtype)
     start = _pulled(images * known, known)
     found = torch.zeros_like(start)

@@ -1,5 +1,6 @@
 """A training round of a task whose fakes are made of patients: one clipped gradient, nothing beside it."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 import client.training_on_patients
 from client.asked import RoundResult
 from client.round import local_round
+from medgan_core.config import Study
 from medgan_core.data.source import Site
 from medgan_core.evaluate.means import judged_sum, read_scores
 from medgan_core.gan.losses import LOSSES
 from medgan_core.gan.outputs import output_scores
+from medgan_core.gan.task import PatientLoss, PatientTask
 from medgan_core.messages import METRICS, Phase, metrics_of
 from medgan_core.privacy.book_keeping import BookKeeper
 from medgan_core.privacy.noise import Keystream, SeededRandom
@@ -83,32 +86,72 @@ def test_a_generator_shared_alone_leaves_its_discriminator_at_the_site(
     assert result.local.keys() == {"discriminator", "momentum"}
 
 
+class Watched:
+    """A round under a taint: how many networks left it with weights that images or labels touched."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taint = Taint()
+        self.left: list[nn.Module] = []
+
+        def leaving(network: nn.Module) -> Any:
+            self.left.append(network)
+            return weights_of(network)
+
+        self.taint.let_the_engine_through(monkeypatch)
+        monkeypatch.setattr(client.training_on_patients, "weights_of", leaving)
+
+    def run(self, name: str, mapping: dict[str, Any]) -> int:
+        of = tiny.site(name)
+        for tensor in (of.training.images, of.training.labels):
+            self.taint.mark(tensor)
+        with self.taint:
+            trained(name, mapping, of)
+        assert len(self.left) == 2
+        return sum(any(map(self.taint.marked, network.parameters())) for network in self.left)
+
+
 @every_variant
 def test_patients_reach_weights_through_the_engine_alone(
     name: str, mapping: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taint, left, clipped_sum = Taint(), [], BookKeeper.clipped_sum
+    watched = Watched(monkeypatch)
+    assert watched.run(name, mapping) == 0
+    assert watched.taint.read == []
 
-    def door(keeper: BookKeeper, loss: Any, *given: Any) -> list[Tensor]:
-        with taint.door(open=True):
-            found = clipped_sum(keeper, loss, *given)
-        assert any(map(taint.marked, found))
-        for tensor in found:
-            taint.unmark(tensor)
-        return found
 
-    def leaving(network: nn.Module) -> Any:
-        left.append(network)
-        return weights_of(network)
+def writing(loss: PatientLoss) -> PatientLoss:
+    """A leak into the generator's weights past all bookkeeping."""
 
-    monkeypatch.setattr(BookKeeper, "clipped_sum", door)
-    monkeypatch.setattr(client.training_on_patients, "weights_of", leaving)
-    of = tiny.site(name)
-    taint.mark(of.training.images)
-    with taint:
-        trained(name, mapping, of)
-    assert len(left) == 2
-    assert not any(taint.marked(parameter) for network in left for parameter in network.parameters())
+    def leaky(networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
+        next(networks["generator"].parameters()).data += rows.mean()
+        return loss(networks, frozen, rows, labels)
+
+    return leaky
+
+
+def reading(loss: PatientLoss) -> PatientLoss:
+    """A leak through a Python number, which carries no mark: reading it is noted."""
+
+    def leaky(networks: nn.ModuleDict, frozen: nn.ModuleDict, rows: Tensor, labels: Tensor) -> Tensor:
+        return loss(networks, frozen, rows, labels) + float(rows.detach().mean())
+
+    return leaky
+
+
+@pytest.mark.parametrize(("leak", "touched"), [(writing, True), (reading, False)])
+@pytest.mark.parametrize("name", ["segmentation", "restoration"])
+def test_a_leaky_loss_of_patients_is_found_out(
+    name: str, leak: Callable[[PatientLoss], PatientLoss], touched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, task_of = Watched(monkeypatch), tiny.task_of
+
+    def leaky(study: Study) -> PatientTask:
+        task = task_of(study)
+        return replace(task, patient_loss=leak(task.patient_loss))
+
+    monkeypatch.setattr(tiny, "task_of", leaky)
+    assert bool(watched.run(name, {})) is touched
+    assert bool(watched.taint.read) is not touched
 
 
 @every_variant
