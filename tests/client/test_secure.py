@@ -103,6 +103,16 @@ def test_the_same_request_replays_the_same_bytes_also_after_a_restart(hospitals:
     assert charges(hospitals) == 1
 
 
+def test_a_replay_to_a_smaller_cohort_is_refused_and_not_answered(hospitals: Hospitals) -> None:
+    request = up_to(hospitals, Stage.MASK)
+    assert request.secure is not None
+    hospitals.ask(ONE, request)
+    fewer = staged(request, cohort={k: v for k, v in request.secure.cohort.items() if k != "site-4"})
+    with pytest.raises(RefusedError):
+        hospitals.ask(ONE, fewer)
+    assert charges(hospitals) == 1
+
+
 @pytest.mark.parametrize("stage", [Stage.ADVERTISE, Stage.SHARE, Stage.CONFIRM, Stage.REVEAL])
 def test_messages_of_a_stage_are_the_same_when_asked_again(hospitals: Hospitals, stage: Stage) -> None:
     request = up_to(hospitals, stage)

@@ -75,8 +75,9 @@ def page(rows: Sequence[Row], commands: Sequence[str], pictures: Sequence[str]) 
     if any(isfinite(one.published) for one in summaries(rows)):
         lines += [
             "",
-            "Published accuracy (DPImageBench, https://arxiv.org/abs/2503.14681: one site, another",
-            "classifier) stands where ours is not within two points of it.",
+            "Published accuracy (DPImageBench, https://arxiv.org/abs/2503.14681, and of `dp-gan` at ε = 10",
+            "its authors', https://arxiv.org/abs/2302.02936: one site, another classifier) stands where",
+            "ours is not within two points of it.",
         ]
     lines += ["", "## Methods", "", *_methods(rows), "", "## Commands", "", "```bash", *commands, "```"]
     return "\n".join(lines) + "\n"

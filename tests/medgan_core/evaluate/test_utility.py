@@ -9,6 +9,9 @@ from medgan_core.evaluate import utility
 from medgan_core.evaluate.utility import class_scores, score, train_classifier
 from tests.medgan_core.evaluate.shapes import shapes
 
+PROTOCOL = (utility.EPOCHS, utility.BATCH, utility.MINIMUM_STEPS, utility.LEARNING_RATE)
+"""As it is before a fixture of other tests makes it shorter."""
+
 
 def weights(seed: int) -> Tensor:
     images, labels = shapes(20, 0)
@@ -62,6 +65,26 @@ def test_small_sets_get_enough_steps(
 def test_takes_other_sizes_and_channels(side: int, channels: int) -> None:
     images, labels = shapes(2, 0, side, channels)
     assert class_scores(train_classifier(images, labels, 3, seed=0), images).shape == (2, 3)
+
+
+def test_the_protocol_is_fixed() -> None:
+    """Figures of all methods and days compare only while nothing of it changes."""
+    assert PROTOCOL == (8, 128, 300, 1e-3)
+    layers = [str(layer) for layer in utility.make_classifier(1, 10)]  # type: ignore[attr-defined]
+    assert layers == [
+        "Conv2d(1, 32, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))",
+        "ReLU()",
+        "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)",
+        "Conv2d(32, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))",
+        "ReLU()",
+        "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)",
+        "AdaptiveAvgPool2d(output_size=7)",
+        "Flatten(start_dim=1, end_dim=-1)",
+        "Dropout(p=0.3, inplace=False)",
+        "Linear(in_features=3136, out_features=128, bias=True)",
+        "ReLU()",
+        "Linear(in_features=128, out_features=10, bias=True)",
+    ]
 
 
 def test_refuses_to_learn_from_nothing() -> None:

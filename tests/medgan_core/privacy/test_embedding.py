@@ -99,8 +99,8 @@ def test_noisy_counts_are_clamped_from_below_by_a_constant() -> None:
     assert torch.allclose(embedding.mean[:, 0], torch.tensor(4 * math.sqrt(1 + WEIGHT**2)))
 
 
-def _images(count: int, side: int = 28, seed: int = 0) -> Tensor:
-    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def _images(count: int, side: int = 28, seed: int = 0, channels: int = 1) -> Tensor:
+    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 @pytest.mark.parametrize("asked", [ASKED, TEXTURES])
@@ -142,14 +142,27 @@ def test_the_features_are_those_of_a_mean_of_gaussian_kernels() -> None:
     assert features_of.shape == (2, 80_000)
 
 
+@pytest.mark.parametrize("asked", [ASKED, TEXTURES])
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [64, 128])
-def test_large_images_are_averaged_down_and_keep_norm_one(side: int) -> None:
-    features = Features.of(ASKED, (1, side, side), Seeds(1))
-    embedded = features(_images(2, side))
+def test_large_images_are_averaged_down_and_keep_norm_one(
+    side: int, channels: int, asked: OneShotConfig
+) -> None:
+    features, images = Features.of(asked, (channels, side, side), Seeds(1)), _images(2, side, 0, channels)
+    embedded = features(images)
     assert embedded.shape == (2, 64)
     assert torch.allclose(embedded.norm(dim=1), torch.ones(2))
-    small = torch.nn.functional.interpolate(_images(2, side), size=32, mode="area")
+    small = torch.nn.functional.interpolate(images, size=32, mode="area")
     assert torch.allclose(embedded, features(small), atol=1e-5)
+
+
+@pytest.mark.parametrize("asked", [ASKED, TEXTURES])
+def test_colours_reach_the_features(asked: OneShotConfig) -> None:
+    features, images = Features.of(asked, (3, 28, 28), Seeds(1)), _images(1, channels=3)
+    embedded = features(images)
+    assert torch.allclose(embedded.norm(dim=1), torch.ones(1))
+    for other in (images.roll(1, 1), images.mean(1, keepdim=True).expand(-1, 3, -1, -1)):
+        assert float((features(other) - embedded).norm()) > 0.1
 
 
 def _brute_force(embedding: Embedding, features: Tensor, labels: Tensor) -> float:

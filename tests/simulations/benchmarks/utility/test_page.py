@@ -4,8 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from simulations.benchmarks.utility.page import page, table, write
-from simulations.benchmarks.utility.rows import add_command, add_row
+from simulations.benchmarks.utility.rows import add_command, add_row, commands_of, rows_of
 from tests.simulations.benchmarks.utility.making import row, rows
+
+DOCS = Path(__file__).resolve().parents[4] / "docs"
+
+
+def test_the_page_in_the_documentation_is_that_of_the_measured_rows() -> None:
+    path = DOCS / "utility.json"
+    pictures = [f"utility-{kind}.png" for kind in ("epsilon", "sites")]
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert text == page(rows_of(path), commands_of(path), pictures)
 
 
 def test_a_table_has_a_line_for_each_summary_with_its_interval() -> None:

@@ -40,15 +40,15 @@ def test_rows_of_the_same_cell_but_for_the_seed_are_one_summary() -> None:
     assert first.spent == 9.99
 
 
-@pytest.mark.parametrize(("ours", "shown"), [(0.80, True), (0.92, False), (0.946, False), (0.95, True)])
+@pytest.mark.parametrize(("ours", "shown"), [(0.80, True), (0.935, False), (0.969, False), (0.975, True)])
 def test_the_published_figure_stands_beside_ours_unless_they_are_close(ours: float, shown: bool) -> None:
     [one] = summaries([row("dp-gan", accuracy=ours, sites=1)])
     assert isnan(one.published) is not shown
-    assert not shown or one.published == 0.927
+    assert not shown or one.published == 0.950
 
 
 def test_only_what_was_published_has_a_figure() -> None:
     others = [row("dp-gan", study="pneumonia"), row("dp-gan", epsilon=4.0), row("medgan"), row("real")]
     others.append(row("dp-merf", accuracy=0.5, sites=3))
     assert all(isnan(one.published) for one in summaries(others))
-    assert set(PUBLISHED.values()) == {0.803, 0.813, 0.924, 0.927}
+    assert set(PUBLISHED.values()) == {0.803, 0.813, 0.924, 0.950}
