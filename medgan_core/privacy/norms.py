@@ -48,6 +48,7 @@ class WeightGradients:
         self._shape = (left.shape[1], left.shape[3], right.shape[3])
         self.by_gram = _gram_is_cheaper(positions, *self._shape[1:], counts) or not right.is_floating_point()
         elements = sum(one.numel() + other.numel() for one, other in shapes)
+        # Beside the factors lie their copies in float64, or the gradients.
         elements += _FLOAT64_COST * elements if self.by_gram else torch.Size(self._shape).numel()
         self._at_once = max(1, _AT_ONCE.get(taps[0][1].device.type, 1 << 20) // elements)
         self._kept: Tensor | None = None
